@@ -1,0 +1,162 @@
+"""The engine: runs a program step by step over one or several sequences, with an optional recorder.
+
+A pass takes up to `chunk` new tokens, of one sequence or of many, and runs every step on all of their rows together.
+No op looks across rows, except attention, which reads each sequence's own cache. So the bits of a row do not depend on
+the pass it came in: any split into prefill and decode, any chunk, any batch, any number of threads gives the same.
+"""
+
+from collections.abc import Callable, Sequence as Rows
+
+import numpy as np
+
+from refmoe import jit, ops
+from refmoe.errors import RefmoeError, UsageError
+from refmoe.jit import parallel_kernel, prange
+from refmoe.kvcache import Sequence
+from refmoe.numerics import rope_tables
+from refmoe.program import Program, Step
+
+CHUNK = 512  # new tokens per pass; bounds the memory of activations, changes no bit
+POSITION_LIMIT = 1 << 22  # rope computes angles of positions below this
+
+Record = Callable[[str, np.ndarray], None]
+
+
+@parallel_kernel
+def _subnormals(values, products, parts):
+    for part in prange(parts):
+        products[part] = np.float32(values[0] * values[1])
+
+
+def check_arithmetic(threads: int) -> None:
+    """RefmoeError if some other library has switched this process to flush subnormal numbers to zero."""
+    products = np.empty(threads, np.float32)
+    _subnormals(np.array([2.0**-100, 2.0**-30], np.float32), products, threads)
+    if not (products == np.float32(2.0**-130)).all():
+        raise RefmoeError("floating point: expected subnormal numbers to be kept, found flush-to-zero switched on in "
+                          "this process (torch.set_flush_denormal or a library built with -ffast-math)")
+
+
+class Engine:
+    """A program bound to its weights.
+
+    program   refmoe.program.Program
+    weights   {(role, layer or None): Weight, list of Weight (experts by id), or f32 vector}
+    kv_dtype  "f32" or "bf16": how keys and values are stored (clause attention R1)
+    threads   number of threads, None for all; it never changes a bit
+    """
+
+    def __init__(self, program: Program, weights: dict, kv_dtype: str = "f32", threads: int | None = None):
+        if threads is not None and not 1 <= threads <= jit.max_threads():
+            raise UsageError(f"threads: expected 1 to {jit.max_threads()} (NUMBA_NUM_THREADS), found {threads}")
+        self.program, self.kv_dtype = program, kv_dtype
+        self.threads = jit.set_threads(threads)
+        check_arithmetic(self.threads)
+        self.tables = {name: rope_tables.from_spec(spec) for name, spec in program.tables.items()}
+        self._head = self._bind(program.head, weights, None)
+        self._layers = [self._bind(program.blocks[kind], weights, layer) for layer, kind in enumerate(program.kinds)]
+        self._tail = self._bind(program.tail, weights, None)
+
+    def _bind(self, steps: Rows[Step], weights: dict, layer: int | None) -> list:
+        """Steps -> (names of results, call, names of inputs)."""
+        bound = []
+        for step in steps:
+            attrs = dict(step.attrs)
+            if "table" in attrs:
+                attrs["inv_freq"], attrs["amplitude"] = self.tables[attrs.pop("table")]
+            operands = tuple(weights[role, layer] if (role, layer) in weights else weights[role, None]
+                             for role in step.weights)
+            bound.append((step.out, ops.get(step.op).bind(operands, attrs, self.threads), step.inputs))
+        return bound
+
+    def sequence(self) -> Sequence:
+        """A new empty sequence."""
+        dims = self.program.dims
+        return Sequence(len(self._layers), int(dims["G"]), int(dims["D"]), self.kv_dtype)
+
+    def run(self, batch: Rows[tuple[Sequence, Rows[int]]], every: bool = False, record: Record | None = None,
+            chunk: int = CHUNK) -> list[np.ndarray]:
+        """Append new tokens to sequences; logits f32[1 or T, V] of the last (or of every) new token of each.
+
+        `record(name, rows)` receives every step's result, rows in the order of the batch; a long prompt comes in several
+        passes. Ids must lie in 0..V-1. UsageError for bad ids, an empty prompt, or positions the rotary angle excludes.
+        """
+        jobs = [(seq, self._ids(ids)) for seq, ids in batch]
+        for seq, ids in jobs:
+            if seq.length + ids.shape[0] > POSITION_LIMIT:
+                raise UsageError(f"position: expected less than {POSITION_LIMIT}, found {seq.length + ids.shape[0]}")
+        jit.set_threads(self.threads)
+        logits: list[list[np.ndarray]] = [[] for _ in jobs]
+        for pieces in _passes([ids.shape[0] for _, ids in jobs], chunk):
+            x = self._pass([(jobs[n][0], jobs[n][1][first:last]) for n, first, last in pieces], record)
+            wanted, at = [], 0  # (job, first row, last row) of x whose logits are asked for
+            for n, first, last in pieces:
+                at += last - first
+                if every:
+                    wanted.append((n, at - (last - first), at))
+                elif last == jobs[n][1].shape[0]:
+                    wanted.append((n, at - 1, at))
+            if wanted:
+                rows = np.concatenate([x[first:last] for _, first, last in wanted])
+                result, at = self._steps(self._tail, {"x": rows}, "", record), 0
+                for n, first, last in wanted:
+                    logits[n].append(result[at:at + last - first])
+                    at += last - first
+        return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in logits]
+
+    def _pass(self, pieces: list[tuple[Sequence, np.ndarray]], record: Record | None) -> np.ndarray:
+        """Head and layers on the rows of all pieces: the residual stream f32[rows, H]."""
+        ids = np.concatenate([ids for _, ids in pieces])
+        positions = np.concatenate([np.arange(seq.length, seq.length + ids.shape[0]) for seq, ids in pieces])
+        ends = np.cumsum([0] + [ids.shape[0] for _, ids in pieces]).tolist()
+        x = self._steps(self._head, {"ids": ids}, "", record)
+        for number, steps in enumerate(self._layers):
+            cache = [(ends[i], ends[i + 1], seq.layers[number]) for i, (seq, _) in enumerate(pieces)]
+            x = self._steps(steps, {"x": x, "positions": positions, "cache": cache}, f"layers.{number}.", record)
+        return x
+
+    @staticmethod
+    def _steps(steps: list, values: dict, prefix: str, record: Record | None) -> np.ndarray:
+        result = None
+        for names, call, inputs in steps:
+            result = call(*[values[name] for name in inputs])
+            if len(names) == 1:
+                values[names[0]] = result
+            else:
+                values.update(zip(names, result, strict=True))
+            if record is not None:
+                for name in names:
+                    record(prefix + name, values[name])
+        return result
+
+    def _ids(self, ids: Rows[int]) -> np.ndarray:
+        """i64[T] of checked token ids."""
+        try:
+            checked = np.array(ids, np.int64)
+        except (OverflowError, TypeError, ValueError):
+            checked = None
+        if checked is None or checked.ndim != 1 or checked.shape[0] == 0 or not all(
+                isinstance(i, int | np.integer) and not isinstance(i, bool) for i in ids):
+            raise UsageError("token ids: expected a non-empty list of integers")
+        vocabulary = int(self.program.dims["V"])
+        bad = checked[(checked < 0) | (checked >= vocabulary)]
+        if bad.shape[0]:
+            raise UsageError(f"token id: expected 0 to {vocabulary - 1}, found {bad[0]}")
+        return checked
+
+
+def _passes(sizes: list[int], chunk: int) -> list[list[tuple[int, int, int]]]:
+    """Cut new tokens into passes of at most `chunk` rows: lists of (job, first, last); a job comes once per pass."""
+    passes: list[list[tuple[int, int, int]]] = []
+    room = 0
+    for job, size in enumerate(sizes):
+        first = 0
+        while first < size:
+            if room == 0 or first > 0:
+                passes.append([])
+                room = chunk
+            last = min(size, first + room)
+            passes[-1].append((job, first, last))
+            room -= last - first
+            first = last
+    return passes

@@ -1,0 +1,43 @@
+"""Weight formats, one module each: the suffixes it owns, the stored shapes, and `decode`, which is the clause.
+
+A format defines one exact matrix W_eff f32[rows, cols]; every matrix product of the engine is defined on W_eff.
+"""
+
+import importlib
+import pkgutil
+from functools import cache
+
+import numpy as np
+
+from refmoe.errors import FormatError
+from refmoe.weight import Weight
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """All formats, in alphabetical order."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+@cache
+def get(name: str):
+    """The module of a format. FormatError for an unknown name."""
+    if name not in names():
+        raise FormatError(f"weight format: expected one of {', '.join(names())}, found {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols] of a stored matrix."""
+    return get(weight.format).decode(weight)
+
+
+def operands(weights: list[Weight]) -> tuple[np.ndarray, np.ndarray]:
+    """Element tag and int64 addresses of matrices that share one format and shape, for kernels.matmul."""
+    first = weights[0]
+    for weight in weights:
+        if (weight.format, weight.rows, weight.cols) != (first.format, first.rows, first.cols):
+            raise FormatError(f"experts of one layer: expected format {first.format} [{first.rows}, {first.cols}], "
+                              f"found {weight.format} [{weight.rows}, {weight.cols}]")
+    module = get(first.format)
+    return module.TAG, np.array([module.address(weight) for weight in weights], np.int64)

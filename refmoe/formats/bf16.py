@@ -1,0 +1,35 @@
+"""bf16 - bfloat16 weights.
+
+Layout      X.weight [rows, cols], row-major:
+    one bfloat16 per weight, little-endian: bits 15 sign, 14..7 exponent, 6..0 fraction; the upper half of a binary32
+Semantics   W_eff[r, c] = stored[r, c] followed by sixteen zero bits; exact
+Order       no rounding
+Special     inf and nan stay what they are; nothing is refused
+Errors      the stored size must be rows * cols * 2 bytes (checked when the checkpoint is claimed)
+Golden      formats/bf16: every exponent, subnormals, signed zeros, inf, nan, and a block of random codes
+Origin      safetensors dtype BF16
+"""
+
+import numpy as np
+
+from refmoe.numerics.codecs import bf16_to_f32
+from refmoe.weight import Weight
+
+suffixes = (".weight",)
+dtypes = ("BF16",)
+TAG = np.empty(0, np.uint16)  # element tag of numerics.vec
+
+
+def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the stored tensors of a [rows, cols] matrix."""
+    return {".weight": (rows, cols)}
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    return bf16_to_f32(weight.parts[".weight"].view(np.uint16)).reshape(weight.rows, weight.cols)
+
+
+def address(weight: Weight) -> int:
+    """Address of the first stored element."""
+    return weight.parts[".weight"].ctypes.data

@@ -1,0 +1,193 @@
+"""Attention schedule: four query heads of one token and one KV head at a time, over the chunks of a KV cache.
+
+The bits are those of ops.attention: scores by the one reduction, exact maximum, correctly rounded exp, absolute chunks
+of CHUNK positions whose sums are added in ascending order. Threads take different (token, KV head, four heads) items.
+
+Cache layout: a table of chunk addresses; a chunk is [kv_heads][CHUNK][vectors * 16] stored elements, rows padded with
+zeros to whole vectors of 16. Score layout: [position][4 heads], so that a register tile of 4 keys x 4 heads is stored
+as it comes. Positions that only fill up a vector get the score -inf and the weight +0, which adds nothing.
+"""
+
+import numpy as np
+
+from refmoe.jit import kernel, parallel_kernel, prange
+from refmoe.kernels.elementwise import exp16
+from refmoe.numerics.vec import (
+    F32,
+    address,
+    load1,
+    load16,
+    load_partial,
+    splat,
+    store1,
+    store16,
+    store_partial,
+    tile_add,
+    tile_fma,
+    tile_load,
+    tile_scale_add,
+    tile_store,
+    tile_trees,
+    tile_zero,
+    vadd,
+    vdiv,
+    vmax,
+    vmul,
+    vsub,
+)
+
+CHUNK = 512  # positions per chunk: part of the specification, see ops.attention
+VECTOR = 64  # bytes of 16 f32
+
+
+@kernel
+def _scores(tag, table, offset, row_bytes, vectors, base, end, packed, scale, scores):
+    """Scaled scores of positions base..end (multiples of 16) for four packed queries."""
+    step = 16 * tag.itemsize
+    for j in range(base, end, 4):
+        key = table[j // CHUNK] + offset + j % CHUNK * row_bytes
+        t = tile_zero(4, 4)
+        for d in range(vectors):
+            t = tile_fma(t, tag, key + d * step, row_bytes, packed + d * 4 * VECTOR, VECTOR)
+        store16(scores + (j - base) * 16, vmul(tile_trees(t), splat(scale)))
+
+
+@kernel
+def _fill(scores, first, last):
+    """Score -inf for positions first..last, all four heads."""
+    for i in range(first * 4, last * 4):
+        store1(scores + i * 4, np.float32(-np.inf))
+
+
+@kernel
+def _weights(scores, count, spare):
+    """Scores -> exp(score - maximum) in place, for `count` positions (a multiple of 16) and four heads."""
+    top = splat(np.float32(-np.inf))
+    for i in range(0, count * 16, VECTOR):
+        top = vmax(load16(F32, scores + i), top)
+    store16(spare, top)
+    for head in range(4):
+        m = load1(spare + head * 4)
+        for i in range(4, 16, 4):
+            other = load1(spare + (head + i) * 4)
+            if other > m:
+                m = other
+        for i in range(0, 16, 4):
+            store1(spare + (head + i) * 4, m)
+    top = load16(F32, spare)
+    for i in range(0, count * 16, VECTOR):
+        store16(scores + i, exp16(vsub(load16(F32, scores + i), top)))
+
+
+@kernel
+def _add_denominator(weights, count, spare, total):
+    """Sum of the weights of one chunk in 16 lanes (position mod 16) and the halving tree, added to total[4]."""
+    l0 = splat(np.float32(0.0))
+    l1, l2, l3 = l0, l0, l0
+    for i in range(0, count * 16, 4 * VECTOR):
+        l0 = vadd(l0, load16(F32, weights + i))
+        l1 = vadd(l1, load16(F32, weights + i + VECTOR))
+        l2 = vadd(l2, load16(F32, weights + i + 2 * VECTOR))
+        l3 = vadd(l3, load16(F32, weights + i + 3 * VECTOR))
+    store16(spare, vadd(vadd(l0, l2), vadd(l1, l3)))  # halves 8, then 4
+    for head in range(4):
+        even = np.float32(load1(spare + head * 4) + load1(spare + (head + 8) * 4))
+        odd = np.float32(load1(spare + (head + 4) * 4) + load1(spare + (head + 12) * 4))
+        total[head] = np.float32(total[head] + np.float32(even + odd))
+
+
+@kernel
+def _add_values(tag, value, row_bytes, weights, count, vectors, sums):
+    """Sum of weight * value over `count` positions of one chunk, added to sums (tiles of 4 heads x 4 or 1 vectors)."""
+    step = 16 * tag.itemsize
+    for d in range(0, vectors - 3, 4):
+        t = tile_zero(4, 4)
+        for j in range(count):
+            t = tile_scale_add(t, tag, weights + j * 16, value + j * row_bytes + d * step)
+        tile_store(sums + d * 4 * VECTOR, tile_add(tile_load(t, sums + d * 4 * VECTOR), t))
+    for d in range(vectors // 4 * 4, vectors):
+        t = tile_zero(4, 1)
+        for j in range(count):
+            t = tile_scale_add(t, tag, weights + j * 16, value + j * row_bytes + d * step)
+        tile_store(sums + d * 4 * VECTOR, tile_add(tile_load(t, sums + d * 4 * VECTOR), t))
+
+
+@kernel
+def _pack_queries(q, heads, head_dim, vectors, packed):
+    """`heads` (1..4) consecutive rows of head_dim at q -> packed[vector][4][16]; absent heads repeat the last."""
+    for head in range(4):
+        row = q + min(head, heads - 1) * head_dim * 4
+        for d in range(vectors):
+            where = packed + (d * 4 + head) * VECTOR
+            if d * 16 + 16 <= head_dim:
+                store16(where, load16(F32, row + d * VECTOR))
+            else:
+                store16(where, load_partial(F32, row + d * VECTOR, head_dim - d * 16))
+
+
+@kernel
+def _write_heads(sums, total, heads, head_dim, vectors, out):
+    """out = sums / total for `heads` consecutive rows of head_dim."""
+    for head in range(heads):
+        for d in range(vectors):
+            if d < vectors // 4 * 4:
+                where = sums + (d // 4 * 16 + head * 4 + d % 4) * VECTOR
+            else:
+                where = sums + (d * 4 + head) * VECTOR
+            y = vdiv(load16(F32, where), splat(total[head]))
+            target = out + head * head_dim * 4 + d * VECTOR
+            if d * 16 + 16 <= head_dim:
+                store16(target, y)
+            else:
+                store_partial(target, y, head_dim - d * 16)
+
+
+@kernel
+def _attend(tag, q, k_table, v_table, head, heads, kv_heads, group, head_dim, low, high, scale, out, scores, work):
+    """`heads` query heads of one token at q, all of KV head `group`, over positions low..high inclusive."""
+    vectors = (head_dim + 15) // 16
+    row_bytes = vectors * 16 * tag.itemsize
+    offset = group * CHUNK * row_bytes
+    base, end = low // 16 * 16, (high + 16) // 16 * 16
+    spare, packed = address(work), address(work) + VECTOR
+    sums = packed + vectors * 4 * VECTOR
+    _pack_queries(q + head * head_dim * 4, heads, head_dim, vectors, packed)
+    _scores(tag, k_table, offset, row_bytes, vectors, base, end, packed, scale, scores)
+    _fill(scores, np.int64(0), low - base)
+    _fill(scores, high + 1 - base, end - base)
+    _weights(scores, end - base, spare)
+    total = np.zeros(4, np.float32)
+    for i in range(vectors * 4):
+        store16(sums + i * VECTOR, splat(np.float32(0.0)))
+    for start in range(base // CHUNK * CHUNK, end, CHUNK):
+        first, last = max(start, low), min(start + CHUNK, high + 1)
+        padded, stop = max(start, base), min(start + CHUNK, end)
+        _add_denominator(scores + (padded - base) * 16, stop - padded, spare, total)
+        value = v_table[start // CHUNK] + offset + (first - start) * row_bytes
+        _add_values(tag, value, row_bytes, scores + (first - base) * 16, last - first, vectors, sums)
+    _write_heads(sums, total, heads, head_dim, vectors, out + head * head_dim * 4)
+
+
+@parallel_kernel
+def attend_rows(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, parts):
+    """Attention of consecutive positions `position`, `position`+1, ... of one sequence.
+
+    tag          stored element of the cache (numerics.vec); tables int64[chunks]: addresses, see the module docstring
+    q, out       f32[T, heads * head_dim] contiguous; window: number of visible positions, itself included
+    """
+    ratio = heads // kv_heads
+    fours = (ratio + 3) // 4
+    tokens = q.shape[0]
+    width = heads * head_dim * 4
+    reach = min(window, position + tokens) + 32
+    for part in prange(parts):
+        scores = np.empty(reach * 4, np.float32)
+        work = np.empty(16 + (head_dim + 15) // 16 * 128, np.float32)
+        for item in range(part, tokens * kv_heads * fours, parts):
+            t = item % tokens
+            group, four = item // tokens // fours, item // tokens % fours
+            high = position + t
+            low = max(np.int64(0), high - window + 1)
+            _attend(tag, address(q) + t * width, k_table, v_table, group * ratio + four * 4, min(4, ratio - four * 4),
+                    kv_heads, group, head_dim, low, high, scale, address(out) + t * width, address(scores), work)
+

@@ -1,0 +1,93 @@
+"""Sixteen-lane schedules of the row-wise ops: exp, SwiGLU, RMSNorm. Bits as in the plain kernels of the ops."""
+
+import numpy as np
+
+from refmoe.jit import kernel, parallel_kernel, prange
+from refmoe.numerics.elementary import EXP_COEFFICIENTS, LN2_HI, LN2_LO, LOG2E, MAGIC
+from refmoe.numerics.vec import (
+    F32,
+    address,
+    load16,
+    load_partial,
+    narrow,
+    scale_exponent,
+    splat,
+    store16,
+    store_partial,
+    tree,
+    vadd,
+    vdiv,
+    vfma,
+    vmax,
+    vmin,
+    vmul,
+    vsub,
+    widen,
+)
+
+EXP_HIGH, EXP_LOW = np.float32(89.0), np.float32(-104.0)  # beyond these the rounded result is inf, or +0
+
+
+@kernel
+def exp16(x):
+    """numerics.elementary.exp32 of 16 lanes. Clamping first is exact: the clamped ends round to inf and to +0."""
+    d = widen(vmax(splat(EXP_LOW), vmin(splat(EXP_HIGH), x)))
+    shifted = vadd(vmul(d, splat(LOG2E)), splat(MAGIC))
+    k = vsub(shifted, splat(MAGIC))
+    r = vsub(vsub(d, vmul(k, splat(LN2_HI))), vmul(k, splat(LN2_LO)))
+    p = splat(EXP_COEFFICIENTS[0])
+    for c in EXP_COEFFICIENTS[1:]:
+        p = vadd(vmul(p, r), splat(c))
+    y = vadd(splat(1.0), vadd(r, vmul(vmul(r, r), p)))
+    return narrow(scale_exponent(y, shifted))
+
+
+@kernel
+def _swiglu16(gate, up):
+    one = splat(np.float32(1.0))
+    return vmul(vdiv(gate, vadd(one, exp16(vsub(splat(np.float32(-0.0)), gate)))), up)
+
+
+@parallel_kernel
+def swiglu_rows(gate, up, out, parts):
+    """out = silu(gate) * up over flat contiguous f32[S]."""
+    size = gate.shape[0]
+    step = (size + 16 * parts - 1) // (16 * parts) * 16
+    g, u, y = address(gate), address(up), address(out)
+    for part in prange(parts):
+        first, last = part * step, min(size, part * step + step)
+        for i in range(first, last - 15, 16):
+            store16(y + i * 4, _swiglu16(load16(F32, g + i * 4), load16(F32, u + i * 4)))
+        rest = (last - first) % 16 if last > first else 0
+        if rest:
+            i = last - rest
+            store_partial(y + i * 4, _swiglu16(load_partial(F32, g + i * 4, rest), load_partial(F32, u + i * 4, rest)),
+                          rest)
+
+
+@kernel
+def _norm_row(x, w, size, eps, y):
+    whole = size // 16 * 16
+    rest = size - whole
+    lanes = splat(np.float32(0.0))
+    for i in range(0, whole, 16):
+        v = load16(F32, x + i * 4)
+        lanes = vfma(v, v, lanes)
+    if rest:
+        v = load_partial(F32, x + whole * 4, rest)
+        lanes = vfma(v, v, lanes)
+    mean = np.float32(tree(lanes) / np.float32(size))
+    scale = splat(np.float32(np.float32(1.0) / np.float32(np.sqrt(np.float32(mean + eps)))))
+    for i in range(0, whole, 16):
+        store16(y + i * 4, vmul(vmul(load16(F32, x + i * 4), scale), load16(F32, w + i * 4)))
+    if rest:
+        v = vmul(vmul(load_partial(F32, x + whole * 4, rest), scale), load_partial(F32, w + whole * 4, rest))
+        store_partial(y + whole * 4, v, rest)
+
+
+@kernel
+def norm_rows(x, w, eps, out):
+    """RMSNorm of each run of len(w) values of contiguous x; w f32[S], out like x."""
+    size = w.shape[0]
+    for row in range(x.size // size):
+        _norm_row(address(x) + row * size * 4, address(w), size, eps, address(out) + row * size * 4)

@@ -1,0 +1,94 @@
+"""Key-value cache of one sequence: chunks of 512 positions, so that it grows without copying.
+
+One layer holds for keys and for values a list of chunks [kv_heads, 512, width], width = head_dim rounded up to whole
+vectors of 16, the padding zero; the tables of chunk addresses are what kernels.attention reads. Values are rounded once
+when they are stored: f32 not at all, bf16 to nearest even (clause attention R1).
+"""
+
+import numpy as np
+
+from refmoe.errors import UsageError
+from refmoe.jit import kernel
+from refmoe.numerics.codecs import bf16_bits, bf16_to_f32
+from refmoe.ops.attention import CHUNK
+
+DTYPES = {"f32": np.float32, "bf16": np.uint16}
+
+
+@kernel
+def _store_f32(x, chunk, first):
+    for t in range(x.shape[0]):
+        for g in range(chunk.shape[0]):
+            for d in range(x.shape[1] // chunk.shape[0]):
+                chunk[g, first + t, d] = x[t, g * (x.shape[1] // chunk.shape[0]) + d]
+
+
+@kernel
+def _store_bf16(x, chunk, first):
+    for t in range(x.shape[0]):
+        for g in range(chunk.shape[0]):
+            for d in range(x.shape[1] // chunk.shape[0]):
+                chunk[g, first + t, d] = np.uint16(bf16_bits(x[t, g * (x.shape[1] // chunk.shape[0]) + d]))
+
+
+class LayerCache:
+    """Keys and values of one layer; `tag` and the tables are the operands of kernels.attention."""
+
+    def __init__(self, kv_heads: int, head_dim: int, dtype: str):
+        self.kv_heads, self.head_dim, self.length = kv_heads, head_dim, 0
+        self.tag = np.empty(0, DTYPES[dtype])
+        self.chunks: tuple[list, list] = ([], [])
+        self.k_table, self.v_table = np.zeros(8, np.int64), np.zeros(8, np.int64)
+        self._store = _store_f32 if dtype == "f32" else _store_bf16
+
+    def append(self, k: np.ndarray, v: np.ndarray) -> int:
+        """Store new rows k, v f32[T, kv_heads * head_dim]; returns the position of the first."""
+        at, count = self.length, k.shape[0]
+        while len(self.chunks[0]) * CHUNK < at + count:
+            self._grow()
+        for x, chunks in ((k, self.chunks[0]), (v, self.chunks[1])):
+            row = 0
+            while row < count:
+                chunk, first = divmod(at + row, CHUNK)
+                fit = min(count - row, CHUNK - first)
+                self._store(x[row:row + fit], chunks[chunk], first)
+                row += fit
+        self.length += count
+        return at
+
+    def _grow(self):
+        number = len(self.chunks[0])
+        if number == self.k_table.shape[0]:
+            self.k_table, self.v_table = np.resize(self.k_table, 2 * number), np.resize(self.v_table, 2 * number)
+        width = (self.head_dim + 15) // 16 * 16
+        for chunks, table in zip(self.chunks, (self.k_table, self.v_table), strict=True):
+            chunks.append(np.zeros((self.kv_heads, CHUNK, width), self.tag.dtype))
+            table[number] = chunks[-1].ctypes.data
+
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """All stored keys and values as f32[S, kv_heads * head_dim], S = length."""
+        return tuple(self._dense(chunks) for chunks in self.chunks)
+
+    def _dense(self, chunks):
+        stored = np.concatenate(chunks, axis=1)[:, :self.length, :self.head_dim].transpose(1, 0, 2)
+        flat = np.ascontiguousarray(stored).reshape(self.length, -1)
+        return flat if self.tag.dtype == np.float32 else bf16_to_f32(flat)
+
+
+class Sequence:
+    """One token sequence of the engine: its length and one LayerCache per layer."""
+
+    def __init__(self, layers: int, kv_heads: int, head_dim: int, dtype: str):
+        if dtype not in DTYPES:
+            raise UsageError(f"kv dtype: expected f32 or bf16, found {dtype!r}")
+        self.layers = [LayerCache(kv_heads, head_dim, dtype) for _ in range(layers)]
+
+    @property
+    def length(self) -> int:
+        """Positions stored so far."""
+        return self.layers[0].length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all chunks allocated so far."""
+        return sum(chunk.nbytes for layer in self.layers for side in layer.chunks for chunk in side)

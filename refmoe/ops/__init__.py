@@ -1,0 +1,36 @@
+"""The ops: one file each. The module docstring is the clause of the specification.
+
+Every module has `plain(**named)`: arrays named as in its Signature, matrices as f32, through the plain kernel; and
+`bind(weights, attrs, parts)`: the engine's call, through the fast schedule where there is one, the plain kernel with the
+JIT off. Both give the same bits.
+"""
+
+import importlib
+import pkgutil
+from functools import cache
+
+import numpy as np
+
+from refmoe import formats
+from refmoe.errors import ProgramError
+from refmoe.weight import Weight
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """All ops, in alphabetical order."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+@cache
+def get(name: str):
+    """The module of an op. ProgramError for an unknown name."""
+    if name not in names():
+        raise ProgramError(f"op: expected one of {', '.join(names())}, found {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def wrap(matrix: np.ndarray) -> Weight:
+    """A f32[rows, cols] matrix as a stored weight of format f32, for running a vector through `bind`."""
+    stored = np.ascontiguousarray(matrix, np.float32)
+    return Weight("f32", *stored.shape, {formats.get("f32").suffixes[0]: stored.reshape(-1).view(np.uint8)})

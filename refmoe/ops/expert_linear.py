@@ -1,0 +1,70 @@
+"""expert_linear - the matrices of the chosen experts, one product per choice.
+
+Signature   x f32[T,I], ids i64[T,K], w matrix[E][F,I] -> y f32[T,K,F]
+            | x f32[T,K,I], ids i64[T,K], w matrix[E][F,I] -> y f32[T,K,F]
+Semantics   y[t,j,f] = sum over i of W_eff[ids[t,j]][f,i] * x[t,i]; with the second signature x[t,j,i] for x[t,i]
+Order       the one reduction over i, as in linear. Grouping rows by expert changes the order of work, not a bit
+Special     inf and nan follow IEEE 754; an expert that nobody chose is not read
+Errors      ids outside 0..E-1 cannot arise: routing writes them
+Golden      expert_linear: permuted_experts, repeated_expert, non_square, row_per_choice, every_row_one_expert
+Origin      gate and up use the first signature, down the second (Mixtral w1, w3, w2)
+"""
+
+import numpy as np
+
+from refmoe import formats, jit
+from refmoe.jit import kernel
+from refmoe.numerics import reduce
+
+if jit.ENABLED:
+    from refmoe.kernels.matmul import grouped_matmul
+
+
+@kernel
+def expert_linear(x, ids, w, y):
+    """Plain kernel: x f32[T,J,I] with J = 1 (shared row) or K, ids i64[T,K], w f32[E,F,I] -> y f32[T,K,F]."""
+    for t in range(ids.shape[0]):
+        for j in range(ids.shape[1]):
+            for f in range(w.shape[1]):
+                y[t, j, f] = reduce.dot(w[ids[t, j], f], x[t, min(j, x.shape[1] - 1)])
+
+
+@kernel
+def by_expert(ids, experts):
+    """Choices ids i64[S] sorted by expert, order kept: (starts i64[E+1], choice i64[S])."""
+    starts = np.zeros(experts + 1, np.int64)
+    for s in range(ids.shape[0]):
+        starts[ids[s] + 1] += 1
+    for e in range(experts):
+        starts[e + 1] += starts[e]
+    fill, choice = starts.copy(), np.empty(ids.shape[0], np.int64)
+    for s in range(ids.shape[0]):
+        choice[fill[ids[s]]] = s
+        fill[ids[s]] += 1
+    return starts, choice
+
+
+def plain(x, ids, w):
+    """The op through the plain kernel; w f32[E,F,I]; see Signature."""
+    y = np.empty((*ids.shape, w.shape[1]), np.float32)
+    expert_linear(x if x.ndim == 3 else x[:, None, :], ids, w, y)
+    return y
+
+
+def bind(weights, attrs, parts):
+    """Engine call (x, ids) -> f32[T,K,F]."""
+    (experts,) = weights
+    if not jit.ENABLED:
+        stack = np.stack([formats.decode(weight) for weight in experts])
+        return lambda x, ids: plain(x, ids, stack)
+    tag, addresses = formats.operands(experts)
+    rows = experts[0].rows
+
+    def call(x, ids):
+        starts, choice = by_expert(ids.reshape(-1), addresses.shape[0])
+        out = np.empty((*ids.shape, rows), np.float32)
+        source = choice if x.ndim == 3 else choice // ids.shape[1]
+        grouped_matmul(tag, addresses, x.reshape(-1, x.shape[-1]), source, starts, out.reshape(-1, rows), choice, parts)
+        return out
+
+    return call

@@ -1,0 +1,45 @@
+"""rope_half - rotate pairs by an angle that grows with the position; the pairs are the first and second half of each head.
+
+Signature   x f32[T,N*D], positions i64[T], inv_freq f32[D/2], amplitude f32 -> y f32[T,N*D]
+Semantics   for every head and d < D/2, with a = positions[t] * inv_freq[d]:
+            y[d] = x[d] cos a - x[d + D/2] sin a,  y[d + D/2] = x[d + D/2] cos a + x[d] sin a;
+            cos a and sin a are both multiplied by the amplitude (1 unless YaRN sets it)
+Order       R1 p = f32(position), exact below 2^24; R2 a = p * inv_freq; R3 c = cos a, s = sin a, correctly rounded;
+            R4 c = c * amplitude, s = s * amplitude; R5 the two products of each output; R6 their difference or sum
+Special     inf and nan follow IEEE 754; position 0 with amplitude 1 returns x
+Errors      positions at or above 4194304 (2^22) are refused by the engine; inv_freq is computed as numerics.rope_tables says
+Golden      rope_half: position_zero_is_identity, far_position, pairing_is_half_split, several_heads, amplitude
+Origin      Llama, Mistral, Mixtral and Qwen in published (Hugging Face) row order. Dissent: rope_pairs on permuted rows of q and k
+"""
+
+import numpy as np
+
+from refmoe.jit import kernel
+from refmoe.numerics.elementary import sincos32
+
+
+@kernel
+def rope_half(x, positions, inv_freq, amplitude, y):
+    """Plain kernel: x f32[T,N*D], positions i64[T], inv_freq f32[D/2] -> y f32[T,N*D]."""
+    half = inv_freq.shape[0]
+    for t in range(x.shape[0]):
+        for d in range(half):
+            s, c = sincos32(np.float32(np.float32(positions[t]) * inv_freq[d]))  # R1-R3
+            s, c = np.float32(s * amplitude), np.float32(c * amplitude)  # R4
+            for start in range(0, x.shape[1], 2 * half):
+                a, b = x[t, start + d], x[t, start + d + half]
+                y[t, start + d] = np.float32(np.float32(a * c) - np.float32(b * s))  # R5, R6
+                y[t, start + d + half] = np.float32(np.float32(b * c) + np.float32(a * s))
+
+
+def plain(x, positions, inv_freq, amplitude):
+    """The op through the plain kernel; see Signature."""
+    y = np.empty_like(x)
+    rope_half(x, positions, inv_freq, np.float32(amplitude), y)
+    return y
+
+
+def bind(weights, attrs, parts):
+    """Engine call (x, positions) -> f32[T,N*D]; the plain kernel is fast enough."""
+    inv_freq, amplitude = attrs["inv_freq"], np.float32(attrs["amplitude"])
+    return lambda x, positions: plain(x, positions, inv_freq, amplitude)
