@@ -108,6 +108,8 @@ class Engine:
         """Head and layers on the rows of all pieces: the residual stream f32[rows, H]."""
         ids = np.concatenate([ids for _, ids in pieces])
         positions = np.concatenate([np.arange(seq.length, seq.length + ids.shape[0]) for seq, ids in pieces])
+        for seq, piece in pieces:
+            seq.reserve(piece.shape[0])
         ends = np.cumsum([0] + [ids.shape[0] for _, ids in pieces]).tolist()
         x = self._steps(self._head, {"ids": ids}, "", record)
         for number, steps in enumerate(self._layers):

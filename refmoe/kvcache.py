@@ -1,8 +1,10 @@
 """Key-value cache of one sequence: chunks of 512 positions, so that it grows without copying.
 
 One layer holds for keys and for values a list of chunks [kv_heads, 512, width], width = head_dim rounded up to whole
-vectors of 16, the padding zero; the tables of chunk addresses are what kernels.attention reads. Values are rounded once
-when they are stored: f32 not at all, bf16 to nearest even (clause attention R1).
+vectors of 16, the padding zero; the tables of chunk addresses are what kernels.attention reads. The chunks of all layers
+for the same 512 positions are one block of memory, large enough for huge pages: with small pages a decoded token
+spends more time on address translation than on its short attention. Values are rounded once when they are stored: f32
+not at all, bf16 to nearest even (clause attention R1).
 """
 
 import numpy as np
@@ -42,10 +44,8 @@ class LayerCache:
         self._store = _store_f32 if dtype == "f32" else _store_bf16
 
     def append(self, k: np.ndarray, v: np.ndarray) -> int:
-        """Store new rows k, v f32[T, kv_heads * head_dim]; returns the position of the first."""
+        """Store new rows k, v f32[T, kv_heads * head_dim] in reserved room; returns the position of the first."""
         at, count = self.length, k.shape[0]
-        while len(self.chunks[0]) * CHUNK < at + count:
-            self._grow()
         for x, chunks in ((k, self.chunks[0]), (v, self.chunks[1])):
             row = 0
             while row < count:
@@ -56,14 +56,14 @@ class LayerCache:
         self.length += count
         return at
 
-    def _grow(self):
+    def grow(self, keys: np.ndarray, values: np.ndarray) -> None:
+        """Take two more chunks [kv_heads, 512, width] of zeros."""
         number = len(self.chunks[0])
         if number == self.k_table.shape[0]:
             self.k_table, self.v_table = np.resize(self.k_table, 2 * number), np.resize(self.v_table, 2 * number)
-        width = (self.head_dim + 15) // 16 * 16
-        for chunks, table in zip(self.chunks, (self.k_table, self.v_table), strict=True):
-            chunks.append(np.zeros((self.kv_heads, CHUNK, width), self.tag.dtype))
-            table[number] = chunks[-1].ctypes.data
+        for chunk, chunks, table in ((keys, self.chunks[0], self.k_table), (values, self.chunks[1], self.v_table)):
+            chunks.append(chunk)
+            table[number] = chunk.ctypes.data
 
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
         """All stored keys and values as f32[S, kv_heads * head_dim], S = length."""
@@ -82,13 +82,21 @@ class Sequence:
         if dtype not in DTYPES:
             raise UsageError(f"kv dtype: expected f32 or bf16, found {dtype!r}")
         self.layers = [LayerCache(kv_heads, head_dim, dtype) for _ in range(layers)]
+        self.nbytes = 0  # of all blocks allocated so far
 
     @property
     def length(self) -> int:
         """Positions stored so far."""
         return self.layers[0].length
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all chunks allocated so far."""
-        return sum(chunk.nbytes for layer in self.layers for side in layer.chunks for chunk in side)
+    def reserve(self, count: int) -> None:
+        """Make room for `count` more positions in every layer."""
+        first = self.layers[0]
+        while len(first.chunks[0]) * CHUNK < first.length + count:
+            width = (first.head_dim + 15) // 16 * 16
+            # empty and fill, not zeros: NumPy asks for huge pages only for arrays from `empty`
+            block = np.empty((len(self.layers), 2, first.kv_heads, CHUNK, width), first.tag.dtype)
+            block.fill(0)
+            self.nbytes += block.nbytes
+            for layer, (keys, values) in zip(self.layers, block, strict=True):
+                layer.grow(keys, values)

@@ -18,6 +18,7 @@ from refmoe.numerics.vec import (
     load1,
     load16,
     load_partial,
+    prefetch,
     splat,
     store1,
     store16,
@@ -38,6 +39,8 @@ from refmoe.numerics.vec import (
 
 CHUNK = 512  # positions per chunk: part of the specification, see ops.attention
 VECTOR = 64  # bytes of 16 f32
+AHEAD = 4096  # bytes between the key being read and the one asked for: four rows at once defeat hardware prefetch
+SMALL = 1 << 16  # products q.k below which sharing costs more than it gains
 
 
 @kernel
@@ -48,6 +51,8 @@ def _scores(tag, table, offset, row_bytes, vectors, base, end, packed, scale, sc
         key = table[j // CHUNK] + offset + j % CHUNK * row_bytes
         t = tile_zero(4, 4)
         for d in range(vectors):
+            for line in range(key + AHEAD + d * 4 * step, key + AHEAD + (d + 1) * 4 * step, VECTOR):
+                prefetch(line)
             t = tile_fma(t, tag, key + d * step, row_bytes, packed + d * 4 * VECTOR, VECTOR)
         store16(scores + (j - base) * 16, vmul(tile_trees(t), splat(scale)))
 
@@ -143,7 +148,7 @@ def _write_heads(sums, total, heads, head_dim, vectors, out):
 
 
 @kernel
-def _attend(tag, q, k_table, v_table, head, heads, kv_heads, group, head_dim, low, high, scale, out, scores, work):
+def _attend(tag, q, k_table, v_table, head, heads, group, head_dim, low, high, scale, out, scores, work):
     """`heads` query heads of one token at q, all of KV head `group`, over positions low..high inclusive."""
     vectors = (head_dim + 15) // 16
     row_bytes = vectors * 16 * tag.itemsize
@@ -168,26 +173,43 @@ def _attend(tag, q, k_table, v_table, head, heads, kv_heads, group, head_dim, lo
     _write_heads(sums, total, heads, head_dim, vectors, out + head * head_dim * 4)
 
 
+@kernel
+def _part(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, part, parts):
+    """Every parts-th item (token, KV head, four heads)."""
+    ratio, tokens = heads // kv_heads, q.shape[0]
+    fours = (ratio + 3) // 4
+    width = heads * head_dim * 4
+    scores = np.empty((min(window, position + tokens) + 32) * 4, np.float32)
+    work = np.empty(16 + (head_dim + 15) // 16 * 128, np.float32)
+    for item in range(part, tokens * kv_heads * fours, parts):
+        t, group, four = item % tokens, item // tokens // fours, item // tokens % fours
+        high = position + t
+        low = max(np.int64(0), high - window + 1)
+        _attend(tag, address(q) + t * width, k_table, v_table, group * ratio + four * 4, min(4, ratio - four * 4),
+                group, head_dim, low, high, scale, address(out) + t * width, address(scores), work)
+
+
+@kernel
+def serial_attention(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out):
+    """parallel_attention on the calling thread alone."""
+    _part(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, np.int64(0), np.int64(1))
+
+
 @parallel_kernel
+def parallel_attention(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, parts):
+    """attend_rows with the items shared between `parts` threads."""
+    for part in prange(parts):
+        _part(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, part, parts)
+
+
 def attend_rows(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, parts):
     """Attention of consecutive positions `position`, `position`+1, ... of one sequence.
 
     tag          stored element of the cache (numerics.vec); tables int64[chunks]: addresses, see the module docstring
     q, out       f32[T, heads * head_dim] contiguous; window: number of visible positions, itself included
+    parts        number of shares, one per thread; any number gives the same bits
     """
-    ratio = heads // kv_heads
-    fours = (ratio + 3) // 4
-    tokens = q.shape[0]
-    width = heads * head_dim * 4
-    reach = min(window, position + tokens) + 32
-    for part in prange(parts):
-        scores = np.empty(reach * 4, np.float32)
-        work = np.empty(16 + (head_dim + 15) // 16 * 128, np.float32)
-        for item in range(part, tokens * kv_heads * fours, parts):
-            t = item % tokens
-            group, four = item // tokens // fours, item // tokens % fours
-            high = position + t
-            low = max(np.int64(0), high - window + 1)
-            _attend(tag, address(q) + t * width, k_table, v_table, group * ratio + four * 4, min(4, ratio - four * 4),
-                    kv_heads, group, head_dim, low, high, scale, address(out) + t * width, address(scores), work)
-
+    if parts == 1 or q.size * (position + q.shape[0]) < SMALL:
+        serial_attention(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out)
+    else:
+        parallel_attention(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, parts)

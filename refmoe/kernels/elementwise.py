@@ -25,6 +25,7 @@ from refmoe.numerics.vec import (
     widen,
 )
 
+SMALL = 1 << 14  # elements below which sharing costs more than it gains
 EXP_HIGH, EXP_LOW = np.float32(89.0), np.float32(-104.0)  # beyond these the rounded result is inf, or +0
 
 
@@ -48,21 +49,33 @@ def _swiglu16(gate, up):
     return vmul(vdiv(gate, vadd(one, exp16(vsub(splat(np.float32(-0.0)), gate)))), up)
 
 
+@kernel
+def swiglu_part(gate, up, out, first, last):
+    """out = silu(gate) * up for elements first..last of contiguous f32[S]."""
+    g, u, y = address(gate), address(up), address(out)
+    whole = first + max(last - first, 0) // 16 * 16
+    for i in range(first, whole, 16):
+        store16(y + i * 4, _swiglu16(load16(F32, g + i * 4), load16(F32, u + i * 4)))
+    if whole < last:
+        rest = last - whole
+        x = _swiglu16(load_partial(F32, g + whole * 4, rest), load_partial(F32, u + whole * 4, rest))
+        store_partial(y + whole * 4, x, rest)
+
+
 @parallel_kernel
+def parallel_swiglu(gate, up, out, parts):
+    """swiglu_part over all elements, shared between `parts` threads."""
+    step = (gate.shape[0] + parts - 1) // parts
+    for part in prange(parts):
+        swiglu_part(gate, up, out, part * step, min(gate.shape[0], part * step + step))
+
+
 def swiglu_rows(gate, up, out, parts):
     """out = silu(gate) * up over flat contiguous f32[S]."""
-    size = gate.shape[0]
-    step = (size + 16 * parts - 1) // (16 * parts) * 16
-    g, u, y = address(gate), address(up), address(out)
-    for part in prange(parts):
-        first, last = part * step, min(size, part * step + step)
-        for i in range(first, last - 15, 16):
-            store16(y + i * 4, _swiglu16(load16(F32, g + i * 4), load16(F32, u + i * 4)))
-        rest = (last - first) % 16 if last > first else 0
-        if rest:
-            i = last - rest
-            store_partial(y + i * 4, _swiglu16(load_partial(F32, g + i * 4, rest), load_partial(F32, u + i * 4, rest)),
-                          rest)
+    if parts == 1 or gate.shape[0] < SMALL:
+        swiglu_part(gate, up, out, 0, gate.shape[0])
+    else:
+        parallel_swiglu(gate, up, out, parts)
 
 
 @kernel

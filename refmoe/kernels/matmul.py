@@ -8,6 +8,8 @@ tree. What varies is only the order in which outputs are visited:
 Threads take disjoint parts of the list (group, panel), cut where the estimated work is equal.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from refmoe.jit import kernel, parallel_kernel, prange
@@ -34,6 +36,7 @@ PANEL = 32  # rows of W that one work item owns
 FEW = 4 * TILE_COLS // 2  # groups with fewer rows of x than this are streamed
 BLOCK_K = 32  # vectors of 16 per block of k: 512 elements
 BLOCK_X = 16  # column tiles of x per pass over a panel
+SMALL = 1 << 19  # multiplications below which sharing costs more than it gains
 LINE = 64  # bytes of one vector, of one cache line
 TILE_BYTES = TILE_ROWS * TILE_COLS * LINE
 
@@ -171,8 +174,9 @@ def _run(tag, addresses, cols, x, x_rows, starts, tiles, packed, out, out_rows, 
     panels = (rows + PANEL - 1) // PANEL
     row_bytes = cols * tag.itemsize
     x_step = (cols + 15) // 16 * TILE_COLS * LINE
-    panel = np.empty(PANEL * BLOCK_K * 16 + 16, np.float32)
-    spill = np.empty(PANEL * BLOCK_X * TILE_COLS * 16 + 16, np.float32)
+    room = PANEL if tiles[-1] > 0 else 0  # streamed groups need none, and a large allocation would cost them time
+    panel = np.empty(room * BLOCK_K * 16 + 16, np.float32)
+    spill = np.empty(room * BLOCK_X * TILE_COLS * 16 + 16, np.float32)
     for item in range(begin, end):
         g, first = item // panels, item % panels * PANEL
         low, high = starts[g], starts[g + 1]
@@ -204,16 +208,27 @@ def _pack_part(x, x_rows, starts, tiles, packed, part, parts):
                 _pack(x, x_rows[low:min(low + TILE_COLS, starts[g + 1])], packed, tile)
 
 
-@parallel_kernel
-def grouped_matmul(tag, addresses, x, x_rows, starts, out, out_rows, parts):
-    """out[out_rows[s]] = W_g x[x_rows[s]] for starts[g] <= s < starts[g+1].
+@kernel
+def _empty_packed(tiles, cols):
+    """Room for the packed column tiles of all groups, and one vector more, so that it is never empty."""
+    return np.empty(tiles[-1] * TILE_COLS * ((cols + 15) // 16) * 16 + 16, np.float32)
 
-    tag         element type of W (numerics.vec); addresses int64[G]: matrices [N, K] row-major, contiguous
-    x f32[X, K] contiguous; x_rows int64[S]; starts int64[G+1]; out f32[Y, N] contiguous; out_rows int64[S]
-    parts       number of shares, one per thread; any number gives the same bits
-    """
+
+@kernel
+def serial_matmul(tag, addresses, x, x_rows, starts, out, out_rows):
+    """parallel_matmul on the calling thread alone."""
     tiles = _tile_starts(starts)
-    packed = np.empty(tiles[-1] * TILE_COLS * ((x.shape[1] + 15) // 16) * 16 + 16, np.float32)
+    packed = _empty_packed(tiles, x.shape[1])
+    _pack_part(x, x_rows, starts, tiles, packed, np.int64(0), np.int64(1))
+    items = (starts.shape[0] - 1) * ((out.shape[1] + PANEL - 1) // PANEL)
+    _run(tag, addresses, x.shape[1], x, x_rows, starts, tiles, packed, out, out_rows, np.int64(0), items)
+
+
+@parallel_kernel
+def parallel_matmul(tag, addresses, x, x_rows, starts, out, out_rows, parts):
+    """grouped_matmul with the work shared between `parts` threads."""
+    tiles = _tile_starts(starts)
+    packed = _empty_packed(tiles, x.shape[1])
     if tiles[-1] > 0:
         for part in prange(parts):
             _pack_part(x, x_rows, starts, tiles, packed, part, parts)
@@ -223,13 +238,31 @@ def grouped_matmul(tag, addresses, x, x_rows, starts, out, out_rows, parts):
              _share(starts, panels, part, parts), _share(starts, panels, part + 1, parts))
 
 
+def grouped_matmul(tag, addresses, x, x_rows, starts, out, out_rows, parts):
+    """out[out_rows[s]] = W_g x[x_rows[s]] for starts[g] <= s < starts[g+1].
+
+    tag         element type of W (numerics.vec); addresses int64[G]: matrices [N, K] row-major, contiguous
+    x f32[X, K] contiguous; x_rows int64[S]; starts int64[G+1]; out f32[Y, N] contiguous; out_rows int64[S]
+    parts       number of shares, one per thread; any number gives the same bits
+    """
+    if parts == 1 or x_rows.shape[0] * out.shape[1] * x.shape[1] < SMALL:
+        serial_matmul(tag, addresses, x, x_rows, starts, out, out_rows)
+    else:
+        parallel_matmul(tag, addresses, x, x_rows, starts, out, out_rows, parts)
+
+
+@lru_cache(64)
+def _one_group(tokens):
+    """Row numbers and bounds of a single group of all rows."""
+    return np.arange(tokens), np.array((0, tokens))
+
+
 def product(tag, addresses, rows, parts):
     """Call x f32[T,K] -> f32[T,N] for one stored matrix of `rows` = N rows."""
     def call(x):
-        tokens = x.shape[0]
-        out = np.empty((tokens, rows), np.float32)
-        each = np.arange(tokens)
-        grouped_matmul(tag, addresses, x, each, np.array((0, tokens)), out, each, parts)
+        out = np.empty((x.shape[0], rows), np.float32)
+        each, bounds = _one_group(x.shape[0])
+        grouped_matmul(tag, addresses, x, each, bounds, out, each, parts)
         return out
 
     return call

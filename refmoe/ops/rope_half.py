@@ -22,14 +22,16 @@ from refmoe.numerics.elementary import sincos32
 def rope_half(x, positions, inv_freq, amplitude, y):
     """Plain kernel: x f32[T,N*D], positions i64[T], inv_freq f32[D/2] -> y f32[T,N*D]."""
     half = inv_freq.shape[0]
+    c, s = np.empty(half, np.float32), np.empty(half, np.float32)
     for t in range(x.shape[0]):
         for d in range(half):
-            s, c = sincos32(np.float32(np.float32(positions[t]) * inv_freq[d]))  # R1-R3
-            s, c = np.float32(s * amplitude), np.float32(c * amplitude)  # R4
-            for start in range(0, x.shape[1], 2 * half):
+            sine, cosine = sincos32(np.float32(np.float32(positions[t]) * inv_freq[d]))  # R1-R3
+            s[d], c[d] = np.float32(sine * amplitude), np.float32(cosine * amplitude)  # R4
+        for start in range(0, x.shape[1], 2 * half):
+            for d in range(half):
                 a, b = x[t, start + d], x[t, start + d + half]
-                y[t, start + d] = np.float32(np.float32(a * c) - np.float32(b * s))  # R5, R6
-                y[t, start + d + half] = np.float32(np.float32(b * c) + np.float32(a * s))
+                y[t, start + d] = np.float32(np.float32(a * c[d]) - np.float32(b * s[d]))  # R5, R6
+                y[t, start + d + half] = np.float32(np.float32(b * c[d]) + np.float32(a * s[d]))
 
 
 def plain(x, positions, inv_freq, amplitude):

@@ -1,0 +1,147 @@
+"""Benchmarks: tokens per second against the memory bandwidth measured in the same run. Speeds are never tested.
+
+Shared machines drift, so every figure is paired with one taken in the same seconds: windows of decoding alternate with
+windows of reading memory, and the ratio is that of the medians. `read bandwidth` is the best linear read a kernel of
+this package reaches on this machine with the same threads, over a buffer far larger than the caches.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from refmoe import jit
+from refmoe.jit import parallel_kernel, prange
+from refmoe.numerics.counter import fill_uniform
+from refmoe.numerics.vec import F32, address, load16, splat, tree, vadd
+
+BUFFER = 1 << 28  # f32 elements' bytes of the read buffer: 256 MiB
+WINDOWS = 9
+
+
+@parallel_kernel
+def _read(buffer, sums, parts):
+    """Sum a f32 buffer whose length is a multiple of 64 * parts; each part walks its own stretch."""
+    share = buffer.shape[0] // parts // 64 * 256
+    for part in prange(parts):
+        a = address(buffer) + part * share
+        s0 = splat(np.float32(0.0))
+        s1, s2, s3 = s0, s0, s0
+        for i in range(a, a + share, 256):
+            s0, s1 = vadd(s0, load16(F32, i)), vadd(s1, load16(F32, i + 64))
+            s2, s3 = vadd(s2, load16(F32, i + 128)), vadd(s3, load16(F32, i + 192))
+        sums[part] = tree(vadd(vadd(s0, s1), vadd(s2, s3)))
+
+
+class ReadBandwidth:
+    """Measures bytes per second of reading memory with `threads` threads."""
+
+    def __init__(self, threads: int):
+        self.threads = jit.set_threads(threads)
+        self.buffer, self.sums = np.ones(BUFFER // 4, np.float32), np.empty(threads, np.float32)
+        self.measure()
+
+    def measure(self) -> float:
+        """Best of three reads of the whole buffer, in bytes per second."""
+        best = 0.0
+        for _ in range(3):
+            begin = time.perf_counter()
+            _read(self.buffer, self.sums, self.threads)
+            best = max(best, self.buffer.nbytes / (time.perf_counter() - begin))
+        return best
+
+
+def peak_memory() -> int | None:
+    """Peak resident bytes of this process; None where the system does not tell."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def prompt_ids(vocabulary: int, count: int) -> list[int]:
+    """Token ids drawn from the counter-based generator: the same on every machine."""
+    return [int((float(u) + 1.0) / 2.0 * vocabulary) for u in fill_uniform(1, 0, count)]
+
+
+def decode(model, prompt: int, tokens: int) -> dict:
+    """Decode speed at a context of `prompt` tokens and up, in windows alternating with memory reads."""
+    reader = ReadBandwidth(model.engine.threads)
+    ids = prompt_ids(model.vocab, prompt)
+    sequence = model.engine.sequence()
+    model.engine.run([(sequence, ids)])
+    for token in ids[:3]:
+        model.engine.run([(sequence, [token])])
+    rates, reads = [], [reader.measure()]
+    for window in range(WINDOWS):
+        begin = time.perf_counter()
+        for n in range(tokens):
+            model.engine.run([(sequence, [ids[(window * tokens + n) % prompt]])])
+        rates.append(tokens / (time.perf_counter() - begin))
+        reads.append(reader.measure())
+    per_token = bytes_per_token(model)
+    rate, read = statistics.median(rates), statistics.median(reads)
+    return {"decode_tokens_per_second": rate, "bytes_per_token": per_token, "decode_bytes_per_second": rate * per_token,
+            "read_bytes_per_second": read, "fraction_of_read_bandwidth": rate * per_token / read,
+            "decode_spread": [min(rates), max(rates)], "read_spread": [min(reads), max(reads)], "context": prompt}
+
+
+def prefill(model, lengths: tuple[int, ...], repeats: int = 3) -> dict:
+    """Prefill tokens per second, best of `repeats`, for each prompt length."""
+    result = {}
+    for length in lengths:
+        ids = prompt_ids(model.vocab, length)
+        times = []
+        for _ in range(repeats + 1):  # the first run compiles
+            begin = time.perf_counter()
+            model.engine.run([(model.engine.sequence(), ids)])
+            times.append(time.perf_counter() - begin)
+        result[str(length)] = length / min(times[1:])
+    return result
+
+
+def bytes_per_token(model) -> int:
+    """Stored bytes of the weights one decoded token reads, from the claims of the loaded checkpoint."""
+    return round(model.program.bytes_per_token(model.bytes_per_weight))
+
+
+def first_token(location: str | None, threads: int) -> dict:
+    """Seconds from process start to the first token, with an empty compile cache and with a full one."""
+    with tempfile.TemporaryDirectory() as cache:
+        command = [sys.executable, "-m", "refmoe", "generate", "--ids", "1,2,3,4", "--max-tokens", "1", "--threads", str(threads)]
+        command += ["-m", location] if location else []
+        seconds = []
+        for _ in range(2):
+            begin = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True, env=os.environ | {"REFMOE_CACHE_DIR": cache})
+            seconds.append(time.perf_counter() - begin)
+    return {"cold_seconds": seconds[0], "warm_seconds": seconds[1]}
+
+
+def run(model, location: str | None, prompt: int, tokens: int, lengths: tuple[int, ...],
+        say: Callable[[str], object]) -> dict:
+    """All measurements of one model; `say` receives progress lines."""
+    report = {"threads": model.engine.threads, "kv_dtype": model.engine.kv_dtype,
+              "parameters": model.program.parameters(), "load_seconds": model.load_seconds}
+    say("decode")
+    report |= decode(model, prompt, tokens)
+    say("prefill")
+    report["prefill_tokens_per_second"] = prefill(model, lengths)
+    report["peak_memory_bytes"] = peak_memory()
+    say("time to first token")
+    report["time_to_first_token"] = first_token(location, model.engine.threads)
+    return report

@@ -1,0 +1,90 @@
+"""Loading: the claimed tensors into memory once, in their stored form; vectors widened to binary32."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refmoe.checkpoint.claims import Claims, Key
+from refmoe.checkpoint.reading import Progress, read, same_bytes
+from refmoe.checkpoint.safetensors import TensorInfo
+from refmoe.checkpoint.strict_json import show
+from refmoe.errors import CheckpointError
+from refmoe.weight import Weight
+
+Loaded = dict[tuple[str, int | None], Any]  # Weight, np.ndarray, or a list of one of them
+
+
+def load(claims: Claims, progress: Progress | None = None) -> Loaded:
+    """(role, layer or None) -> Weight, f32 vector, or a list of these in expert order.
+
+    Matrices keep their stored bytes, all in one arena; a tensor claimed twice is read once. NaN and inf are loaded.
+    `progress(done_bytes, total_bytes)`. CheckpointError when memory does not suffice or a file changed.
+    """
+    matrix_infos = _unique(info for matrix in claims.matrices.values() for info in matrix.parts.values())
+    vector_infos = _unique(claims.vectors.values())
+    vector_bytes, matrix_bytes = (sum(info.nbytes for info in infos) for infos in (vector_infos, matrix_infos))
+    _check_memory(claims.checkpoint.path, matrix_bytes + 2 * vector_bytes)
+
+    def report(done: int) -> None:
+        if progress:
+            progress(done, vector_bytes + matrix_bytes)
+
+    vectors = _named(vector_infos, lambda done, _: report(done))
+    parts = _named(matrix_infos, lambda done, _: report(vector_bytes + done))
+    for name, (info, original) in claims.copies.items():
+        if not same_bytes(info, parts[original.name]):
+            raise CheckpointError(f"{show(info.file)}: tensor {show(name)} must equal {original.name} by the config")
+    found: dict[Key, Any] = {key: _widened(info, vectors[info.name]) for key, info in claims.vectors.items()}
+    for key, matrix in claims.matrices.items():
+        stored = {suffix: parts[info.name] for suffix, info in matrix.parts.items()}
+        found[key] = Weight(matrix.format, matrix.rows, matrix.cols, stored)
+    weights: Loaded = {}
+    for (role, layer, expert), value in found.items():  # experts come in id order
+        if expert is None:
+            weights[role, layer] = value
+        else:
+            weights.setdefault((role, layer), []).append(value)
+    return weights
+
+
+def available_memory() -> int | None:
+    """Bytes that can be taken without swapping, as far as the system tells; None when it does not."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _check_memory(path: Path, needed: int) -> None:
+    available = available_memory()
+    if available is not None and needed > available:
+        raise CheckpointError(
+            f"{show(path)}: the weights need {needed / 2**30:.1f} GiB of memory, "
+            f"{available / 2**30:.1f} GiB are available"
+        )
+
+
+def _unique(infos: Iterable[TensorInfo]) -> list[TensorInfo]:
+    return list({info.name: info for info in infos}.values())
+
+
+def _named(infos: list[TensorInfo], progress: Progress) -> dict[str, np.ndarray]:
+    return {info.name: part for info, part in zip(infos, read(infos, progress), strict=True)}
+
+
+def _widened(info: TensorInfo, raw: np.ndarray) -> np.ndarray:
+    if info.dtype == "F32":
+        return raw.view("<f4").reshape(info.shape)
+    from refmoe.numerics.codecs import bf16_to_f32, f16_to_f32  # here: headers are read without waiting for Numba
+
+    wide: np.ndarray = (bf16_to_f32 if info.dtype == "BF16" else f16_to_f32)(raw.view("<u2"))
+    return wide.reshape(info.shape)

@@ -1,0 +1,152 @@
+"""What several commands share: the model options, opening a model with progress on stderr, reading ids and prompts."""
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+
+import click
+
+model_option = click.option(
+    "-m", "--model", "location", metavar="MODEL", default=None,
+    help="Directory, or hub id in the local Hugging Face cache.  [default: the embedded model]",
+)  # fmt: skip
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, 4096), default=None,
+    help="How many threads compute; changes no result.  [default: all]",
+)  # fmt: skip
+kv_dtype_option = click.option(
+    "--kv-dtype", type=click.Choice(["f32", "bf16"]), default="f32", show_default=True,
+    help="How keys and values are stored; changes results.",
+)  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def note(message: str) -> None:
+    """One line on stderr that is not an error."""
+    click.echo(f"refmoe: {message}", err=True)
+
+
+def emit(text: str) -> None:
+    """Text to stdout at once and as it is (click's echo would drop escape sequences when stdout is a file)."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def prepare(threads) -> None:
+    """To be called before Numba is imported, which reads the number of threads it may ever use from the environment."""
+    if threads and "numba" not in sys.modules:
+        os.environ["NUMBA_NUM_THREADS"] = str(threads)
+
+
+def open_model(location, threads=None, kv_dtype="f32"):
+    """refmoe.load with what a person wants to see while waiting."""
+    prepare(threads)
+    import refmoe
+
+    progress = _Progress()
+    try:
+        return refmoe.load(location, kv_dtype=kv_dtype, threads=threads, progress=progress)
+    finally:
+        progress.close()
+
+
+class _Progress:
+    """Loading progress: a running line on a terminal, one line elsewhere; nothing when it takes less than a second.
+
+    The first call means that the model is sound and kernels are next, so this is where a first run is announced.
+    """
+
+    def __init__(self):
+        self._begin, self._last, self._shown = time.monotonic(), -1, False
+        self._terminal, self._called = sys.stderr.isatty(), False
+
+    def __call__(self, done: int, total: int) -> None:
+        if not self._called:
+            self._announce()
+        percent = 100 * done // max(total, 1)
+        if time.monotonic() - self._begin < 1.0 or percent == self._last or (self._shown and not self._terminal):
+            return
+        self._last, self._shown = percent, True
+        if self._terminal:
+            click.echo(f"\rloading {total / 1e9:.1f} GB: {percent} %", nl=False, err=True)
+        else:
+            note(f"loading {total / 1e9:.1f} GB...")
+
+    def _announce(self) -> None:
+        from refmoe import jit
+
+        self._called = True
+        if jit.cache_is_cold():
+            note("compiling kernels for this CPU (first run only)...")
+
+    def close(self) -> None:
+        """Clear the running line."""
+        if self._shown and self._terminal:
+            click.echo("\r" + " " * 40 + "\r", nl=False, err=True)
+
+
+def parse_ids(ctx, param, value):
+    """Callback of --ids: numbers separated by commas or spaces."""
+    if value is None:
+        return None
+    words = value.replace(",", " ").split()
+    if not words or not all(word.isascii() and word.isdigit() and len(word) < 20 for word in words):
+        raise click.BadParameter("expected token ids like 1,2,3")
+    return [int(word) for word in words]
+
+
+ids_option = click.option("--ids", callback=parse_ids, metavar="1,2,3", help="Token ids instead of text.")
+
+
+def read_prompt(prompt: str) -> str:
+    """The prompt itself, or stdin for "-": UTF-8, without one final line break."""
+    from refmoe.errors import TokenizerError
+
+    if prompt != "-":
+        return prompt
+    raw = sys.stdin.buffer.read()
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise TokenizerError(f"stdin: not UTF-8 at byte {problem.start}") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def one_prompt(prompt: str | None, ids: list[int] | None, name: str) -> None:
+    """UsageError unless exactly one of the two is given."""
+    if (prompt is None) == (ids is None):
+        raise click.UsageError(f"give {name} or --ids, exactly one of them", click.get_current_context())
+
+
+def prompt_ids(model, prompt: str | None, ids: list[int] | None, parse_special: bool = False) -> list[int]:
+    """Token ids from text or ids. Empty text means the model's BOS."""
+    from refmoe.errors import UsageError
+
+    if prompt is None:
+        return model.check_ids(ids)
+    with quiet_panics():
+        found = model.encode(prompt, parse_special=parse_special)
+    if not found and model.start_id is None:
+        raise UsageError("the prompt is empty and the model has no bos_token_id to begin with")
+    return found or [model.start_id]
+
+
+@contextlib.contextmanager
+def quiet_panics():
+    """Keep what the tokenizer library's Rust code writes to file descriptor 2 when it panics off the screen; the
+    exception that follows becomes our one line."""
+    sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:
+        yield
+        return
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

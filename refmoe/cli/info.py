@@ -1,0 +1,64 @@
+"""refmoe info"""
+
+import json
+
+import click
+
+from refmoe.cli import _shared
+
+
+@click.command("info")
+@_shared.model_option
+@_shared.json_option
+def command(location, as_json):
+    """Show a model's shape, size, formats and what of it would be ignored; reads no weights."""
+    from refmoe import info
+
+    facts = info.describe(location)
+    _shared.emit(json.dumps(facts) + "\n" if as_json else _text(facts))
+
+
+def _text(facts: dict) -> str:
+    from refmoe import program_text
+
+    dims, counts, weights = facts["dims"], facts["parameters"], facts["weights"]
+    rope = ", ".join(f"{key} {program_text.number(value)}" for key, value in facts["rope"].items())
+    rows = [
+        ("model", facts["path"]),
+        ("architecture", facts["architecture"]),
+        ("parameters", f"{counts['total']:,} total, {counts['active']:,} active"),
+        ("context", f"{facts['context']:,} positions" + (f", window {facts['window']:,}" if facts["window"] else "")),
+        ("layers", ", ".join(f"{count} {name}" for name, count in facts["layers"].items())),
+        *((program_text.WORDS.get(name, name), program_text.number(value)) for name, value in dims.items()
+          if name in program_text.WORDS and name.isupper() and name != "L"),
+        ("rope", rope),
+        ("router", facts["router"] or "none: dense"),
+        ("output head", "tied to the embedding" if facts["tied_head"] else "own matrix"),
+        ("cache per token", f"{4 * facts['kv_values_per_token']:,} bytes in f32, half of it in bf16"),
+        ("program", facts["program_digest"]),
+    ]  # fmt: skip
+    lines = [f"{name:<16} {value}" for name, value in rows]
+    lines += _weight_lines(weights) if weights else [f"{'weights':<16} none here: only the config was checked"]
+    assumed = {k: reason for k, (status, reason) in facts["config"].items() if status == "assumed"}
+    ignored = {k: reason for k, (status, reason) in facts["config"].items() if status == "ignored"}
+    for title, keys in (("config keys assumed", assumed), ("config keys ignored", ignored)):
+        lines += [title, *(f"  {key}: {reason}" for key, reason in keys.items())] if keys else []
+    return "\n".join(lines) + "\n"
+
+
+def _weight_lines(weights: dict) -> list[str]:
+    stored = ", ".join(f"{size:,} {name}" for name, size in weights["bytes"].items() if size)
+    lines = [
+        f"{'stored bytes':<16} {stored}",
+        f"{'bytes per token':<16} {weights['bytes_per_token']:,} read to decode one token",
+        "tensors",
+    ]
+    for role, entry in weights["roles"].items():
+        shape = "x".join(map(str, entry["shape"]))
+        formats = "+".join(entry["formats"])
+        lines.append(f"  {role:<12} {entry['tensors']:>6} of {shape:<14} {formats:<9} {entry['bytes']:,} bytes")
+    if weights["ignored"]:
+        lines += ["tensors ignored", *(f"  {name}: {reason}" for name, reason in weights["ignored"].items())]
+    if weights["unused_files"]:
+        lines.append("files not used: " + ", ".join(weights["unused_files"]))
+    return lines

@@ -1,0 +1,62 @@
+"""The format vectors: every code of the 16-bit formats, and blocks of awkward shape. `decoded` is what the format says."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from refmoe import formats
+from refmoe.numerics import counter
+from refmoe.weight import Weight
+
+SEED = 1
+CODES = {"bf16": np.uint16, "f16": np.uint16, "f32": np.uint32}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One vector: stored tensors by suffix without dot, and `decoded`."""
+
+    format: str
+    name: str
+    tensors: dict[str, np.ndarray]
+    hunts: str
+    sources: dict[str, str]
+
+
+def _draft(format, name, codes, hunts, source):
+    rows, cols = codes.shape
+    weight = Weight(format, rows, cols, {".weight": codes.reshape(-1).view(np.uint8)})
+    decoded = np.ascontiguousarray(formats.decode(weight))
+    return Draft(format, name, {"weight": codes, "decoded": decoded}, hunts, {"weight": source})
+
+
+def _random_codes(format, name, rows, cols):
+    """Codes rows*cols of the format, from the bits of counter.fill_uniform."""
+    stream = f"formats/{format}/{name}/weight"
+    bits = counter.fill_uniform(SEED, counter.stream_of(stream), rows * cols).view(np.uint32)
+    if format == "f32":
+        return bits.reshape(rows, cols), f"bits of uniform(seed={SEED}, stream={stream!r})"
+    return ((bits >> 9) & 0xFFFF).astype(np.uint16).reshape(rows, cols), \
+        f"bits 9..24 of uniform(seed={SEED}, stream={stream!r})"
+
+
+def drafts():
+    """All format vectors."""
+    made = []
+    for format, dtype in CODES.items():
+        if dtype == np.uint16:
+            made.append(_draft(format, "all_codes", np.arange(65536, dtype=np.uint16).reshape(256, 256),
+                               "every code: byte order, subnormals flushed or scaled wrongly, inf and nan, signed zero",
+                               "code r * 256 + c at [r, c]"))
+        else:
+            exponents = np.arange(256, dtype=np.uint32) << 23
+            fractions = np.array([0, 1, 0x400000, 0x7FFFFF], np.uint32)
+            codes = (exponents[:, None] | fractions).reshape(256, 4)
+            made.append(_draft(format, "every_exponent", np.concatenate([codes, codes | 0x80000000], axis=1),
+                               "every exponent with four fractions and both signs: flushed subnormals, changed nan bits",
+                               "literal"))
+        for rows, cols in ((5, 37), (1, 1), (3, 16)):
+            name = f"block_{rows}x{cols}"
+            codes, source = _random_codes(format, name, rows, cols)
+            made.append(_draft(format, name, codes, "row length: rows and columns exchanged, padding assumed", source))
+    return made

@@ -1,0 +1,61 @@
+"""Small configs of each family for the tests, in the words of published files; sizes are deliberately all different."""
+
+from copy import deepcopy
+
+BASE = {
+    "vocab_size": 50,
+    "hidden_size": 36,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 44,
+    "hidden_act": "silu",
+    "max_position_embeddings": 128,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.51.0",
+}
+EXTRA = {
+    "llama": {"attention_bias": False, "mlp_bias": False, "pretraining_tp": 1},
+    "mistral": {"sliding_window": 5},
+    "mixtral": {"num_local_experts": 5, "num_experts_per_tok": 3, "sliding_window": None},
+    "qwen2": {"use_sliding_window": False, "sliding_window": 32768, "max_window_layers": 4},
+    "qwen3": {"attention_bias": False, "use_sliding_window": False, "sliding_window": None, "max_window_layers": 4},
+    "qwen3_moe": {
+        "attention_bias": False,
+        "decoder_sparse_step": 1,
+        "max_window_layers": 4,
+        "mlp_only_layers": [],
+        "moe_intermediate_size": 28,
+        "norm_topk_prob": True,
+        "num_experts": 5,
+        "num_experts_per_tok": 3,
+        "sliding_window": None,
+        "use_sliding_window": False,
+    },
+}
+FAMILIES = tuple(EXTRA)
+
+
+def config(family: str, drop: tuple[str, ...] = (), **changes: object) -> dict:
+    """A fresh config with some keys changed, then some dropped."""
+    values = {"model_type": family, **BASE, **deepcopy(EXTRA[family]), **changes}
+    return {key: value for key, value in values.items() if key not in drop}
+
+
+def ops(program, kind: str) -> dict[str, str]:
+    """out name -> op of one block."""
+    return {name: step.op for step in program.blocks[kind] for name in step.out}
+
+
+def windows(program) -> list[int]:
+    """The attention window of each layer."""
+    return [next(s.attrs["window"] for s in program.blocks[kind] if s.op == "attention") for kind in program.kinds]
+
+
+def names(program) -> set[str]:
+    """Stored names of all expected tensors in the plain formats."""
+    return {e.tensor.name + (".weight" if e.tensor.kind == "matrix" else "") for e in program.expected()}
