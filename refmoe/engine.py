@@ -5,7 +5,9 @@ No op looks across rows, except attention, which reads each sequence's own cache
 the pass it came in: any split into prefill and decode, any chunk, any batch, any number of threads gives the same.
 """
 
-from collections.abc import Callable, Sequence as Rows
+from collections.abc import Callable
+from collections.abc import Sequence as Rows
+from itertools import groupby
 
 import numpy as np
 
@@ -58,16 +60,29 @@ class Engine:
         self._tail = self._bind(program.tail, weights, None)
 
     def _bind(self, steps: Rows[Step], weights: dict, layer: int | None) -> list:
-        """Steps -> (names of results, call, names of inputs)."""
+        """Steps -> (names of results, call, names of inputs).
+
+        Neighbouring steps of one op on the same inputs (q, k, v; gate, up) share a launch where the op offers bind_many.
+        """
         bound = []
-        for step in steps:
-            attrs = dict(step.attrs)
-            if "table" in attrs:
-                attrs["inv_freq"], attrs["amplitude"] = self.tables[attrs.pop("table")]
-            operands = tuple(weights[role, layer] if (role, layer) in weights else weights[role, None]
-                             for role in step.weights)
-            bound.append((step.out, ops.get(step.op).bind(operands, attrs, self.threads), step.inputs))
+        for _, group in groupby(steps, lambda step: (step.op, step.inputs)):
+            together = list(group)
+            module, inputs = ops.get(together[0].op), together[0].inputs
+            operands = [tuple(weights[role, layer] if (role, layer) in weights else weights[role, None]
+                              for role in step.weights) for step in together]
+            if len(together) > 1 and hasattr(module, "bind_many"):
+                names = tuple(name for step in together for name in step.out)
+                bound.append((names, module.bind_many(operands, self.threads), inputs))
+                continue
+            for step, own in zip(together, operands, strict=True):
+                bound.append((step.out, module.bind(own, self._attrs(step), self.threads), inputs))
         return bound
+
+    def _attrs(self, step: Step) -> dict:
+        attrs = dict(step.attrs)
+        if "table" in attrs:
+            attrs["inv_freq"], attrs["amplitude"] = self.tables[attrs.pop("table")]
+        return attrs
 
     def sequence(self) -> Sequence:
         """A new empty sequence."""

@@ -19,7 +19,7 @@ import numpy as np
 from refmoe import NUMERICS_VERSION, formats, ops, signature
 from refmoe.checkpoint import read, read_header, read_json
 from refmoe.errors import RefmoeError, TraceError, UsageError
-from refmoe.kvcache import LayerCache
+from refmoe.kvcache import Sequence
 from refmoe.weight import Weight
 
 DTYPES: dict[str, Any] = {"F32": np.float32, "I64": np.int64, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32}
@@ -259,7 +259,9 @@ def _attend(case: Case, parts: int) -> np.ndarray:
     first = k.shape[0] - new
     if not np.array_equal(positions, np.arange(first, first + new)):
         raise TraceError(f"attention {case.name}: positions: expected the last {new} of {k.shape[0]} rows, found others")
-    layer = LayerCache(kv_heads, k.shape[1] // kv_heads, "f32")
+    sequence = Sequence(1, kv_heads, k.shape[1] // kv_heads, "f32")
+    sequence.reserve(k.shape[0])
+    layer = sequence.layers[0]
     layer.append(k[:first], v[:first])
     call = ops.get("attention").bind((), case.attrs, parts)
     return call(q, k[first:], v[first:], positions, [(0, new, layer)])

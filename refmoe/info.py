@@ -19,13 +19,14 @@ def describe(location: str | os.PathLike[str] | None) -> dict[str, Any]:
 
     weights: stored bytes by format, `bytes_per_token` (read to decode one token: chosen experts only, one embedding
     row, vectors as f32), `roles` (role -> tensors, shape, format, bytes), `ignored` (tensor -> reason), `files`.
-    None when the directory holds no weights; then nothing about tensors was checked.
+    None when the directory holds no weights; then nothing about tensors was checked, and `bytes_per_token_bf16` says
+    what they would cost in bf16.
     """
     path = checkpoint.locate(location)
     built = program_of(location)
     facts = {"path": str(path)} | program_text.describe(built)
     if not any(name.endswith((".safetensors", ".safetensors.index.json")) for name in os.listdir(path)):
-        return facts | {"weights": None}
+        return facts | {"weights": None, "bytes_per_token_bf16": round(built.bytes_per_token(2.0))}
     opened = checkpoint.open(location)
     claims = checkpoint.claim(opened, built)
     return facts | {"weights": _weights(opened, built, claims)}

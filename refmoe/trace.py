@@ -1,9 +1,10 @@
 """trace - what every step of a program put out for some tokens, and the file that keeps it.
 
 Signature   record(model, ids, points, steps) -> Trace;  write(path, model, trace);  read(path) -> Trace
-Layout      One safetensors file. Names are those of the program's steps: `embed`, `layers.{l}.<result>`, `final_norm`,
-            `logits`, one row per token of the prompt; `steps.{n}.` in front for decode step n = 0, 1, ... (one row).
-            Step 0 is fed argmax of the prompt's last logits, step n argmax of step n-1. `route_ids` is I64, the rest F32.
+Layout      One safetensors file. Names are those of the program's steps: `embed`, `layers.{l}.<result>`,
+            `final_norm`, `logits`, one row per token of the prompt; `steps.{n}.` in front for decode step n = 0, 1, ...
+            (one row). Step 0 is fed argmax of the prompt's last logits, step n that of step n-1. `route_ids` is I64,
+            all others are F32.
             Metadata, every value a JSON text:
               kind               "trace"
               numerics_version   integer; a changed bit of a result needs another one

@@ -4,8 +4,8 @@
     python scripts/dump_oracle.py --check       recompute all of them, compare, write nothing
     python scripts/dump_oracle.py DIR ...       show the results for other model directories (ids.json or --ids 1,2,3)
 
-The implementation is transformers' own modelling code, eager attention, eager experts, with float64 weights. It casts to
-float32 inside norms, softmax and rotary angles whatever the model's dtype is; here the names `torch.float32`,
+The implementation is transformers' own modelling code, eager attention, eager experts, with float64 weights. It casts
+to float32 inside norms, softmax and rotary angles whatever the model's dtype is; here the names `torch.float32`,
 `torch.float` and `Tensor.float` mean float64 while it runs, and a dispatch mode refuses every operation that still
 returns a narrower float. Rotary frequencies stay the float32 values that transformers computes. The same model is also
 run as it stands, in float32, and both must agree to 1e-3. Nothing of refmoe is imported.

@@ -38,12 +38,19 @@ def _text(facts: dict) -> str:
         ("program", facts["program_digest"]),
     ]  # fmt: skip
     lines = [f"{name:<16} {value}" for name, value in rows]
-    lines += _weight_lines(weights) if weights else [f"{'weights':<16} none here: only the config was checked"]
+    lines += _weight_lines(weights) if weights else _no_weight_lines(facts)
     assumed = {k: reason for k, (status, reason) in facts["config"].items() if status == "assumed"}
     ignored = {k: reason for k, (status, reason) in facts["config"].items() if status == "ignored"}
     for title, keys in (("config keys assumed", assumed), ("config keys ignored", ignored)):
         lines += [title, *(f"  {key}: {reason}" for key, reason in keys.items())] if keys else []
     return "\n".join(lines) + "\n"
+
+
+def _no_weight_lines(facts: dict) -> list[str]:
+    return [
+        f"{'weights':<16} none here: only the config was checked",
+        f"{'bytes per token':<16} {facts['bytes_per_token_bf16']:,} if they were bf16",
+    ]
 
 
 def _weight_lines(weights: dict) -> list[str]:

@@ -32,12 +32,17 @@ def decode(weight: Weight) -> np.ndarray:
     return get(weight.format).decode(weight)
 
 
-def operands(weights: list[Weight]) -> tuple[np.ndarray, np.ndarray]:
-    """Element tag and int64 addresses of matrices that share one format and shape, for kernels.matmul."""
-    first = weights[0]
-    for weight in weights:
-        if (weight.format, weight.rows, weight.cols) != (first.format, first.rows, first.cols):
-            raise FormatError(f"experts of one layer: expected format {first.format} [{first.rows}, {first.cols}], "
-                              f"found {weight.format} [{weight.rows}, {weight.cols}]")
-    module = get(first.format)
-    return module.TAG, np.array([module.address(weight) for weight in weights], np.int64)
+def operands(kinds: list[list[Weight]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Operands of kernels.matmul for kinds[m][s]: element tag, addresses i64[M,S], rows i64[M].
+
+    FormatError if the formats differ, or the shapes within a kind.
+    """
+    for weights in kinds:
+        for weight in weights:
+            first = Weight(kinds[0][0].format, weights[0].rows, kinds[0][0].cols, {})
+            if (weight.format, weight.rows, weight.cols) != (first.format, first.rows, first.cols):
+                raise FormatError(f"matrices used together: expected format {first.format} [{first.rows}, {first.cols}], "
+                                  f"found {weight.format} [{weight.rows}, {weight.cols}]")
+    module = get(kinds[0][0].format)
+    addresses = np.array([[module.address(weight) for weight in weights] for weights in kinds], np.int64)
+    return module.TAG, addresses, np.array([weights[0].rows for weights in kinds], np.int64)

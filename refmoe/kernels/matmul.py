@@ -1,11 +1,14 @@
-"""Grouped matrix product: many matrices, each applied to its own rows of x. `linear` is the case of one group.
+"""Grouped matrix product: several matrices applied to several sets of rows of x in one launch.
 
-Every output is numerics.reduce.dot of one row of W_eff and one row of x: sixteen lanes, fma in ascending k, halving
-tree. What varies is only the order in which outputs are visited:
-- a group of few rows streams W row by row: one linear walk through memory, which hardware prefetch follows (`_stream`);
-- a group of many rows widens PANEL rows of W to f32, packs x, and multiplies register tiles (`_multiply`); between
+There are M kinds of matrices (gate and up; q, k and v; or one) and S sets of rows (the rows routed to each expert; or
+one). Kind m has its own matrix for every set, and its own output. Every output is numerics.reduce.dot of one row of
+W_eff and one row of x: sixteen lanes, fma in ascending k, halving tree. What varies is only the order in which outputs
+are visited:
+- a set of few rows streams W row by row: one linear walk through memory, which hardware prefetch follows (`_stream`);
+- a set of many rows widens PANEL rows of W to f32, packs x, and multiplies register tiles (`_multiply`); between
   blocks of k the partial lanes are stored and loaded again, which is exact.
-Threads take disjoint parts of the list (group, panel), cut where the estimated work is equal.
+Each thread walks its own share of the items (set, kind, panel) front to back and then helps with the other shares, so
+that none waits for a slower one.
 """
 
 from functools import lru_cache
@@ -24,6 +27,7 @@ from refmoe.numerics.vec import (
     splat,
     store1,
     store16,
+    take,
     tile_fma,
     tile_fma_partial,
     tile_load,
@@ -42,13 +46,13 @@ TILE_BYTES = TILE_ROWS * TILE_COLS * LINE
 
 
 @kernel
-def _stream(tag, w, row_bytes, cols, first, last, x, x_rows, out, out_rows):
-    """Rows first..last of one matrix times all rows of x in the group; W is read once, front to back."""
+def _stream(tag, w, cols, first, last, x, x_rows, out, width, out_rows):
+    """Rows first..last of one matrix times all rows of x in the set; W is read once, front to back."""
     size = tag.itemsize
     whole = cols // 16 * 16
-    x_base, out_base = address(x), address(out)
+    x_base = address(x)
     for r in range(first, last):
-        row = w + r * row_bytes
+        row = w + r * cols * size
         for s in range(x_rows.shape[0]):
             xs = x_base + x_rows[s] * cols * 4
             t = tile_zero(1, 1)
@@ -56,18 +60,18 @@ def _stream(tag, w, row_bytes, cols, first, last, x, x_rows, out, out_rows):
                 t = tile_fma(t, tag, row + k * size, 0, xs + k * 4, 0)
             if whole < cols:
                 t = tile_fma_partial(t, tag, row + whole * size, 0, xs + whole * 4, 0, cols - whole)
-            store1(out_base + (out_rows[s] * out.shape[1] + r) * 4, lane(tile_trees(t), 0))
+            store1(out + (out_rows[s] * width + r) * 4, lane(tile_trees(t), 0))
 
 
 @kernel
-def _widen_panel(tag, w, row_bytes, cols, first, last, k0, k1, panel):
+def _widen_panel(tag, w, cols, first, last, k0, k1, panel):
     """Rows first..last, vectors k0..k1 of 16 -> panel[tile row][k][TILE_ROWS][16]; absent rows and elements are +0."""
     size = tag.itemsize
     where = address(panel)
     for r in range(first, first + PANEL, TILE_ROWS):
         for k in range(k0, k1):
             for i in range(r, r + TILE_ROWS):
-                source = w + i * row_bytes + k * 16 * size
+                source = w + (i * cols + k * 16) * size
                 if i >= last:
                     store16(where, splat(np.float32(0.0)))
                 elif k * 16 + 16 <= cols:
@@ -120,10 +124,9 @@ def _block(panel, packed, x_step, tiles, steps, spill, fresh):
 
 
 @kernel
-def _finish(spill, first, last, out, out_rows):
+def _finish(spill, first, last, out, width, out_rows):
     """Trees of all spilled tiles of one pass, stored where they belong; padding is dropped."""
     where = address(spill)
-    base = address(out)
     for c in range(0, out_rows.shape[0], TILE_COLS):
         for r in range(first, first + PANEL, TILE_ROWS):
             y = tile_trees(tile_load(tile_zero(TILE_ROWS, TILE_COLS), where))
@@ -131,12 +134,12 @@ def _finish(spill, first, last, out, out_rows):
             for i in range(TILE_ROWS * TILE_COLS):
                 row, col = r + i // TILE_COLS, c + i % TILE_COLS
                 if row < last and col < out_rows.shape[0]:
-                    store1(base + (out_rows[col] * out.shape[1] + row) * 4, lane(y, i))
+                    store1(out + (out_rows[col] * width + row) * 4, lane(y, i))
 
 
 @kernel
-def _multiply(tag, w, row_bytes, cols, first, last, packed, out, out_rows, panel, spill):
-    """One panel of one matrix times all packed rows of its group."""
+def _multiply(tag, w, cols, first, last, packed, out, width, out_rows, panel, spill):
+    """One panel of one matrix times all packed rows of its set."""
     vectors = (cols + 15) // 16
     x_step = vectors * TILE_COLS * LINE
     tiles = (out_rows.shape[0] + TILE_COLS - 1) // TILE_COLS
@@ -144,125 +147,140 @@ def _multiply(tag, w, row_bytes, cols, first, last, packed, out, out_rows, panel
         count = min(BLOCK_X, tiles - c)
         for k in range(0, vectors, BLOCK_K):
             steps = min(BLOCK_K, vectors - k)
-            _widen_panel(tag, w, row_bytes, cols, first, last, k, k + steps, panel)
+            _widen_panel(tag, w, cols, first, last, k, k + steps, panel)
             _block(address(panel), packed + c * x_step + k * TILE_COLS * LINE, x_step, count, steps, address(spill),
                    k == 0)
-        _finish(spill, first, last, out, out_rows[c * TILE_COLS:(c + count) * TILE_COLS])
+        _finish(spill, first, last, out, width, out_rows[c * TILE_COLS:(c + count) * TILE_COLS])
 
 
 @kernel
-def _share(starts, panels, part, parts):
-    """First item (group * panels + panel) of a part: items are cut where the estimated work is equal."""
-    total = np.int64(0)
-    for g in range(starts.shape[0] - 1):
-        if starts[g + 1] > starts[g]:
-            total += panels * (8 + starts[g + 1] - starts[g])
-    target = total * part // parts
-    for g in range(starts.shape[0] - 1):
-        count = starts[g + 1] - starts[g]
-        if count > 0:
-            if target < panels * (8 + count):
-                return g * panels + target // (8 + count)
-            target -= panels * (8 + count)
-    return (starts.shape[0] - 1) * panels
-
-
-@kernel
-def _run(tag, addresses, cols, x, x_rows, starts, tiles, packed, out, out_rows, begin, end):
-    """Work items begin..end of the list (group, panel)."""
-    rows = out.shape[1]
-    panels = (rows + PANEL - 1) // PANEL
-    row_bytes = cols * tag.itemsize
-    x_step = (cols + 15) // 16 * TILE_COLS * LINE
-    room = PANEL if tiles[-1] > 0 else 0  # streamed groups need none, and a large allocation would cost them time
-    panel = np.empty(room * BLOCK_K * 16 + 16, np.float32)
-    spill = np.empty(room * BLOCK_X * TILE_COLS * 16 + 16, np.float32)
-    for item in range(begin, end):
-        g, first = item // panels, item % panels * PANEL
-        low, high = starts[g], starts[g + 1]
-        last = min(first + PANEL, rows)
-        if high - low >= FEW:
-            _multiply(tag, addresses[g], row_bytes, cols, first, last, address(packed) + tiles[g] * x_step, out,
-                      out_rows[low:high], panel, spill)
-        elif high > low:
-            _stream(tag, addresses[g], row_bytes, cols, first, last, x, x_rows[low:high], out, out_rows[low:high])
+def _items(starts, rows):
+    """The work, i64[items, 3]: set, kind and first row of each panel, for all sets that have rows."""
+    busy, panels = 0, 0
+    for s in range(starts.shape[0] - 1):
+        busy += starts[s + 1] > starts[s]
+    for m in range(rows.shape[0]):
+        panels += (rows[m] + PANEL - 1) // PANEL
+    items, n = np.empty((busy * panels, 3), np.int64), 0
+    for s in range(starts.shape[0] - 1):
+        if starts[s + 1] > starts[s]:
+            for m in range(rows.shape[0]):
+                for first in range(0, rows[m], PANEL):
+                    items[n, 0], items[n, 1], items[n, 2] = s, m, first
+                    n += 1
+    return items
 
 
 @kernel
 def _tile_starts(starts):
-    """First packed column tile of each group; groups that are streamed have none."""
+    """First packed column tile of each set; sets that are streamed have none."""
     tiles = np.zeros(starts.shape[0], np.int64)
-    for g in range(starts.shape[0] - 1):
-        count = starts[g + 1] - starts[g]
-        tiles[g + 1] = tiles[g] + ((count + TILE_COLS - 1) // TILE_COLS if count >= FEW else 0)
+    for s in range(starts.shape[0] - 1):
+        count = starts[s + 1] - starts[s]
+        tiles[s + 1] = tiles[s] + ((count + TILE_COLS - 1) // TILE_COLS if count >= FEW else 0)
     return tiles
+
+
+@kernel
+def _empty_packed(tiles, cols):
+    """Room for the packed column tiles of all sets, and one vector more, so that it is never empty."""
+    return np.empty(tiles[-1] * TILE_COLS * ((cols + 15) // 16) * 16 + 16, np.float32)
 
 
 @kernel
 def _pack_part(x, x_rows, starts, tiles, packed, part, parts):
     """Pack every parts-th column tile."""
-    for g in range(starts.shape[0] - 1):
-        for tile in range(tiles[g], tiles[g + 1]):
+    for s in range(starts.shape[0] - 1):
+        for tile in range(tiles[s], tiles[s + 1]):
             if tile % parts == part:
-                low = starts[g] + (tile - tiles[g]) * TILE_COLS
-                _pack(x, x_rows[low:min(low + TILE_COLS, starts[g + 1])], packed, tile)
+                low = starts[s] + (tile - tiles[s]) * TILE_COLS
+                _pack(x, x_rows[low:min(low + TILE_COLS, starts[s + 1])], packed, tile)
 
 
 @kernel
-def _empty_packed(tiles, cols):
-    """Room for the packed column tiles of all groups, and one vector more, so that it is never empty."""
-    return np.empty(tiles[-1] * TILE_COLS * ((cols + 15) // 16) * 16 + 16, np.float32)
+def _item(tag, w, x, x_rows, packed, out, width, out_rows, first, panel, spill):
+    """One panel of one matrix times one set of rows."""
+    cols = x.shape[1]
+    last = min(first + PANEL, width)
+    if x_rows.shape[0] >= FEW:
+        _multiply(tag, w, cols, first, last, packed, out, width, out_rows, panel, spill)
+    else:
+        _stream(tag, w, cols, first, last, x, x_rows, out, width, out_rows)
 
 
 @kernel
-def serial_matmul(tag, addresses, x, x_rows, starts, out, out_rows):
+def _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, outs, out_rows, items, counters, part, parts):
+    """All items of share `part`, front to back, then what is left of the other shares."""
+    room = PANEL if tiles[-1] > 0 else 0  # streamed sets need none, and a large allocation would cost them time
+    panel = np.empty(room * BLOCK_K * 16 + 16, np.float32)
+    spill = np.empty(room * BLOCK_X * TILE_COLS * 16 + 16, np.float32)
+    x_step = (x.shape[1] + 15) // 16 * TILE_COLS * LINE
+    for other in range(parts):
+        share = (part + other) % parts
+        first, end = items.shape[0] * share // parts, items.shape[0] * (share + 1) // parts
+        n = first + take(address(counters) + share * LINE)
+        while n < end:
+            s, m = items[n, 0], items[n, 1]
+            low, high = starts[s], starts[s + 1]
+            _item(tag, matrices[m, s], x, x_rows[low:high], address(packed) + tiles[s] * x_step, outs[m], rows[m],
+                  out_rows[low:high], items[n, 2], panel, spill)
+            n = first + take(address(counters) + share * LINE)
+
+
+@kernel
+def serial_matmul(tag, matrices, rows, x, x_rows, starts, outs, out_rows):
     """parallel_matmul on the calling thread alone."""
     tiles = _tile_starts(starts)
     packed = _empty_packed(tiles, x.shape[1])
     _pack_part(x, x_rows, starts, tiles, packed, np.int64(0), np.int64(1))
-    items = (starts.shape[0] - 1) * ((out.shape[1] + PANEL - 1) // PANEL)
-    _run(tag, addresses, x.shape[1], x, x_rows, starts, tiles, packed, out, out_rows, np.int64(0), items)
+    _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, outs, out_rows, _items(starts, rows),
+         np.zeros(8, np.int64), np.int64(0), np.int64(1))
 
 
 @parallel_kernel
-def parallel_matmul(tag, addresses, x, x_rows, starts, out, out_rows, parts):
-    """grouped_matmul with the work shared between `parts` threads."""
+def parallel_matmul(tag, matrices, rows, x, x_rows, starts, outs, out_rows, parts):
+    """The kernel behind `matmul`, with the work shared between `parts` threads."""
     tiles = _tile_starts(starts)
     packed = _empty_packed(tiles, x.shape[1])
     if tiles[-1] > 0:
         for part in prange(parts):
             _pack_part(x, x_rows, starts, tiles, packed, part, parts)
-    panels = (out.shape[1] + PANEL - 1) // PANEL
+    items = _items(starts, rows)
+    counters = np.zeros(parts * 8, np.int64)  # one cache line each
     for part in prange(parts):
-        _run(tag, addresses, x.shape[1], x, x_rows, starts, tiles, packed, out, out_rows,
-             _share(starts, panels, part, parts), _share(starts, panels, part + 1, parts))
+        _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, outs, out_rows, items, counters, part, parts)
 
 
-def grouped_matmul(tag, addresses, x, x_rows, starts, out, out_rows, parts):
-    """out[out_rows[s]] = W_g x[x_rows[s]] for starts[g] <= s < starts[g+1].
+def matmul(tag, matrices, rows, x, x_rows, starts, outs, out_rows, parts):
+    """outs[m][out_rows[i]] = W[m,s] x[x_rows[i]] for starts[s] <= i < starts[s+1], all m and s.
 
-    tag         element type of W (numerics.vec); addresses int64[G]: matrices [N, K] row-major, contiguous
-    x f32[X, K] contiguous; x_rows int64[S]; starts int64[G+1]; out f32[Y, N] contiguous; out_rows int64[S]
+    tag         element type of W (numerics.vec)
+    matrices    i64[M,S]: addresses of W[m,s], [rows[m], K] row-major and contiguous; rows i64[M]
+    x           f32[X,K] contiguous; x_rows i64[I]; starts i64[S+1]
+    outs        list of M arrays of rows of rows[m] f32, contiguous; out_rows i64[I]
     parts       number of shares, one per thread; any number gives the same bits
     """
-    if parts == 1 or x_rows.shape[0] * out.shape[1] * x.shape[1] < SMALL:
-        serial_matmul(tag, addresses, x, x_rows, starts, out, out_rows)
+    places = np.array([out.ctypes.data for out in outs])
+    if parts == 1 or x_rows.shape[0] * x.shape[1] * sum(out.shape[-1] for out in outs) < SMALL:
+        serial_matmul(tag, matrices, rows, x, x_rows, starts, places, out_rows)
     else:
-        parallel_matmul(tag, addresses, x, x_rows, starts, out, out_rows, parts)
+        parallel_matmul(tag, matrices, rows, x, x_rows, starts, places, out_rows, parts)
 
 
 @lru_cache(64)
-def _one_group(tokens):
-    """Row numbers and bounds of a single group of all rows."""
+def _one_set(tokens):
+    """Row numbers and bounds of a single set of all rows."""
     return np.arange(tokens), np.array((0, tokens))
 
 
-def product(tag, addresses, rows, parts):
-    """Call x f32[T,K] -> f32[T,N] for one stored matrix of `rows` = N rows."""
+def product(tag, matrices, rows, parts):
+    """Call x f32[T,K] -> list of f32[T,rows[m]], one for each of the stored matrices[m,0]."""
+    widths = rows.tolist()
+
     def call(x):
-        out = np.empty((x.shape[0], rows), np.float32)
-        each, bounds = _one_group(x.shape[0])
-        grouped_matmul(tag, addresses, x, each, bounds, out, each, parts)
-        return out
+        outs = [np.empty((x.shape[0], width), np.float32) for width in widths]
+        each, bounds = _one_set(x.shape[0])
+        matmul(tag, matrices, rows, x, each, bounds, outs, each, parts)
+        return outs
 
     return call

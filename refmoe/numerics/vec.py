@@ -233,6 +233,16 @@ def prefetch(typingctx, where):
     return types.none(types.int64), codegen
 
 
+@intrinsic
+def take(typingctx, counter):
+    """Atomically add 1 to the int64 at `counter`; the value before. Hands out work items, in any order, each once."""
+    def codegen(context, builder, signature, args):
+        pointer = builder.inttoptr(args[0], _I64.as_pointer())
+        return builder.atomic_rmw("add", pointer, ir.Constant(_I64, 1), "monotonic")
+
+    return types.int64(types.int64), codegen
+
+
 # ---- arithmetic on vectors -----------------------------------------------------------------------------------------
 
 def _binary(emit):

@@ -17,7 +17,7 @@ from refmoe.jit import kernel
 from refmoe.numerics import reduce
 
 if jit.ENABLED:
-    from refmoe.kernels.matmul import grouped_matmul
+    from refmoe.kernels.matmul import matmul
 
 
 @kernel
@@ -53,18 +53,23 @@ def plain(x, ids, w):
 
 def bind(weights, attrs, parts):
     """Engine call (x, ids) -> f32[T,K,F]."""
-    (experts,) = weights
+    call = bind_many([weights], parts)
+    return lambda x, ids: call(x, ids)[0]
+
+
+def bind_many(operands, parts):
+    """Engine call (x, ids) -> list of f32[T,K,F]: several matrices per expert (gate and up) in one launch."""
+    kinds = [experts for (experts,) in operands]
     if not jit.ENABLED:
-        stack = np.stack([formats.decode(weight) for weight in experts])
-        return lambda x, ids: plain(x, ids, stack)
-    tag, addresses = formats.operands(experts)
-    rows = experts[0].rows
+        stacks = [np.stack([formats.decode(weight) for weight in experts]) for experts in kinds]
+        return lambda x, ids: [plain(x, ids, stack) for stack in stacks]
+    tag, matrices, rows = formats.operands(kinds)
 
     def call(x, ids):
-        starts, choice = by_expert(ids.reshape(-1), addresses.shape[0])
-        out = np.empty((*ids.shape, rows), np.float32)
+        starts, choice = by_expert(ids.reshape(-1), matrices.shape[1])
+        outs = [np.empty((*ids.shape, width), np.float32) for width in rows.tolist()]
         source = choice if x.ndim == 3 else choice // ids.shape[1]
-        grouped_matmul(tag, addresses, x.reshape(-1, x.shape[-1]), source, starts, out.reshape(-1, rows), choice, parts)
-        return out
+        matmul(tag, matrices, rows, x.reshape(-1, x.shape[-1]), source, starts, outs, choice, parts)
+        return outs
 
     return call

@@ -37,8 +37,14 @@ def plain(x, w):
 
 def bind(weights, attrs, parts):
     """Engine call x f32[T,K] -> f32[T,N]."""
-    (weight,) = weights
+    call = bind_many([weights], parts)
+    return lambda x: call(x)[0]
+
+
+def bind_many(operands, parts):
+    """Engine call x f32[T,K] -> list of f32[T,N]: several matrices applied to the same rows in one launch."""
+    matrices = [weight for (weight,) in operands]
     if not jit.ENABLED:
-        matrix = formats.decode(weight)
-        return lambda x: plain(x, matrix)
-    return product(*formats.operands([weight]), weight.rows, parts)
+        decoded = [formats.decode(weight) for weight in matrices]
+        return lambda x: [plain(x, w) for w in decoded]
+    return product(*formats.operands([[weight] for weight in matrices]), parts)

@@ -48,10 +48,10 @@ def bind(weights, attrs, parts):
     if not jit.ENABLED:
         matrix = formats.decode(weight)
         return lambda x: plain(x, matrix, b)
-    multiply = product(*formats.operands([weight]), weight.rows, parts)
+    multiply = product(*formats.operands([[weight]]), parts)
 
     def call(x):
-        y = multiply(x)
+        (y,) = multiply(x)
         add_bias(y, b)
         return y
 

@@ -40,4 +40,5 @@ def bind(weights, attrs, parts):
     if not jit.ENABLED:
         matrix = formats.decode(weight)
         return lambda x: plain(x, matrix)
-    return product(*formats.operands([weight]), weight.rows, parts)
+    multiply = product(*formats.operands([[weight]]), parts)
+    return lambda x: multiply(x)[0]

@@ -24,18 +24,21 @@ def gamma(n):
     return n * U / (1.0 - n * U)
 
 
-def rn32(value, zero=0.0):
-    """The binary32 number nearest to a Fraction, ties to even, as a float; `zero` is returned for an exact 0."""
-    if value == 0:
-        return zero
-    size = abs(value)
-    exponent = size.numerator.bit_length() - size.denominator.bit_length()
-    if Fraction(2) ** exponent > size:
+def _round(n, d):
+    """|n / d| rounded to binary32 by integer division, as a float with the sign of n."""
+    size = abs(n)
+    exponent = size.bit_length() - d.bit_length()
+    if size << max(-exponent, 0) < d << max(exponent, 0):
         exponent -= 1
     unit = max(exponent, -126) - 23
-    number = round(size / Fraction(2) ** unit)  # round() of a Fraction is half to even
-    result = math.ldexp(number, unit) if number * Fraction(2) ** unit < 2**128 else math.inf
-    return math.copysign(result, -1.0 if value < 0 else 1.0)
+    q, r = divmod(size << max(-unit, 0), d << max(unit, 0))
+    q += 2 * r > d << max(unit, 0) or (2 * r == d << max(unit, 0) and q % 2 == 1)
+    return math.copysign(math.inf if q.bit_length() + unit > 128 else math.ldexp(q, unit), n)
+
+
+def rn32(value, zero=0.0):
+    """The binary32 number nearest to a Fraction, ties to even, as a float; `zero` is returned for an exact 0."""
+    return _round(value.numerator, value.denominator) if value else zero
 
 
 def fma(a, b, c):
@@ -43,7 +46,9 @@ def fma(a, b, c):
     plain = a * b + c  # decides inf and nan, and the sign of an exact zero
     if not math.isfinite(plain):
         return plain
-    return rn32(Fraction(a) * Fraction(b) + Fraction(c), plain)
+    (an, ad), (bn, bd), (cn, cd) = a.as_integer_ratio(), b.as_integer_ratio(), c.as_integer_ratio()
+    n, d = an * bn * cd + cn * ad * bd, ad * bd * cd
+    return _round(n, d) if n else plain
 
 
 def _add(a, b):

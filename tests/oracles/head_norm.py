@@ -57,4 +57,3 @@ MUTANTS = {
     "padded_mean": _per_head("padded_mean"),
     "eps_outside_root": _per_head("eps_outside_root"),
 }
-ORDER: set[str] = set()

@@ -64,17 +64,22 @@ def _with_angle(pairing, angle):
     return mutant
 
 
-def _permuted_for(pairing, query_heads):
-    """Rows permuted to the other pairing as if there were `query_heads` heads, and back as there are."""
+def _order(pairing, other, size, heads):
+    """Where each element of the other layout comes from, head by head."""
+    order = np.empty(size, np.int64)
+    for source, target in zip(pairing(size), other(size), strict=True):
+        order[target] = source
+    return np.concatenate([head * size + order for head in range(heads)])
+
+
+def _permuted_for(pairing, other, query_heads):
+    """Permuted to the other layout as if there were `query_heads` heads, turned there, and back as there are."""
     def mutant(x, positions, inv_freq, amplitude):
-        size = x.shape[1] // query_heads
-        wrong = np.concatenate([head * size + np.stack(pairing(size), axis=1).reshape(-1) for head in range(query_heads)])
-        right_size = 2 * len(inv_freq)
-        right = np.concatenate([head * right_size + np.stack(pairing(right_size), axis=1).reshape(-1)
-                                for head in range(x.shape[1] // right_size)])
-        y = bits_of(neighbours, x[:, wrong], positions, inv_freq, amplitude)["y"]
+        width, size = x.shape[1], 2 * len(inv_freq)
+        wrong = _order(pairing, other, width // query_heads, query_heads)
+        y = bits_of(other, x[:, wrong], positions, inv_freq, amplitude)["y"]
         result = np.empty_like(y)
-        result[:, right] = y
+        result[:, _order(pairing, other, size, width // size)] = y
         return {"y": result}
 
     return mutant
@@ -85,7 +90,7 @@ def mutants_of(pairing, other):
     return {
         "A03": lambda x, positions, inv_freq, amplitude: bits_of(pairing, x, positions, inv_freq, 1 + 0.1 * np.log(40)),
         "A04": lambda **inputs: bits_of(other, **inputs),
-        "A05": _permuted_for(pairing, 6),
+        "A05": _permuted_for(pairing, other, 6),
         "A07": _with_angle(pairing, lambda p, f: p[:, None] * _default(f)),
         "A08": _with_angle(pairing, lambda p, f: p[:, None] * (_default(f) ** 2 / f)),
         "one_based": lambda x, positions, **rest: bits_of(pairing, x, positions + 1, **rest),
@@ -106,4 +111,3 @@ def reference(**inputs):
 
 
 MUTANTS = mutants_of(half_split, neighbours)
-ORDER: set[str] = set()

@@ -14,4 +14,3 @@ def reference(**inputs):
 
 
 MUTANTS = mutants_of(neighbours, half_split)
-ORDER: set[str] = set()

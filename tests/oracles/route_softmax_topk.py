@@ -90,21 +90,13 @@ def _higher_id(finish):
     return mutant
 
 
-def _nan_always_first(logits, k):
-    """The usual loop: argmax, then -inf in its place - which a nan survives."""
+def _winner_not_marked(logits, k):
+    """The loop finds the same winner again where comparisons do not tell: a nan in the row, or all entries equal."""
     ids = []
     for row in logits:
-        p, chosen = np.nan_to_num(probabilities(row), nan=np.inf), []
-        for _ in range(k):
-            chosen.append(int(np.argmax(p)))
-            p[chosen[-1]] = -1.0 if np.isfinite(p[chosen[-1]]) else np.inf
-        ids.append(chosen)
-    return _of_chosen(np.array(ids), soft(logits), plain_weights)
-
-
-def _without_mark(logits, k):
-    """The winner of an all-equal row is found again and again."""
-    ids = [[best(probabilities(row), 1)[0]] * k if len(set(row)) == 1 else best(probabilities(row), k) for row in logits]
+        p = probabilities(row)
+        stuck = len({float(v) for v in p}) == 1 or np.isnan(p).any()
+        ids.append([int(np.argmax(p))] * k if stuck else best(p, k))
     return _of_chosen(np.array(ids), soft(logits), plain_weights)
 
 
@@ -116,11 +108,11 @@ def _padded_with_zero(finish):
 
 
 def _other_k(finish):
+    """Two choices, filled up with zeros; four where two would be right or too many."""
     def mutant(logits, k):
-        used = 2 if k != 2 else 4
-        result = bits_of(finish, logits, min(used, logits.shape[1]))
-        width = ((0, 0), (0, max(k - used, 0)))
-        return {name: np.pad(values, width)[:, :k] for name, values in result.items()}
+        used = 2 if k > 2 else 4
+        result = bits_of(finish, logits, used)
+        return {name: np.pad(values, ((0, 0), (0, max(k - used, 0)))) for name, values in result.items()}
 
     return mutant
 
@@ -179,15 +171,14 @@ def _wrong_tile(finish):
 
 
 def mutants_of(finish, other):
-    """The mutants of one of the two ops; `other` is the finish of its twin."""
+    """The mutants both ops have; `other` is the finish of the twin."""
     return {
-        "R06": _selected_only,
         "R07": lambda logits, k: _of_chosen(bits_of(finish, logits, k)["ids"], logits, plain_weights),
         "R08": lambda logits, k: bits_of(other, logits, k),
         "R11": _sigmoid(finish),
         "R12": lambda logits, k: bits_of(finish, bf16(logits), k),
         "R15": _higher_id(finish),
-        "R16": (_nan_always_first, _without_mark),
+        "R16": _winner_not_marked,
         "R17": (_below_256(finish), lambda logits, k: _result(bits_of(finish, logits, k)["ids"] & 255,
                                                               bits_of(finish, logits, k)["weights"])),
         "R18": _wrong_tile(finish),
@@ -211,5 +202,4 @@ def reference(logits, k):
     return reference_of(plain_weights, logits, k)
 
 
-MUTANTS = mutants_of(plain_weights, renormalise)
-ORDER: set[str] = set()
+MUTANTS = mutants_of(plain_weights, renormalise) | {"R06": _selected_only}

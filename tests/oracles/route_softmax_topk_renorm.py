@@ -14,4 +14,3 @@ def reference(logits, k):
 
 
 MUTANTS = mutants_of(renormalise, plain_weights)
-ORDER: set[str] = set()
