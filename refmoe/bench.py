@@ -12,11 +12,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-from refmoe import jit
+from refmoe import info, jit
+from refmoe.generate import peak_memory
 from refmoe.jit import parallel_kernel, prange
 from refmoe.numerics.counter import fill_uniform
 from refmoe.numerics.vec import F32, address, load16, splat, tree, vadd
@@ -57,28 +57,12 @@ class ReadBandwidth:
         return best
 
 
-def peak_memory() -> int | None:
-    """Peak resident bytes of this process; None where the system does not tell."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def prompt_ids(vocabulary: int, count: int) -> list[int]:
     """Token ids drawn from the counter-based generator: the same on every machine."""
     return [int((float(u) + 1.0) / 2.0 * vocabulary) for u in fill_uniform(1, 0, count)]
 
 
-def decode(model, prompt: int, tokens: int) -> dict:
+def decode(model, bytes_per_token: int, prompt: int, tokens: int) -> dict:
     """Decode speed at a context of `prompt` tokens and up, in windows alternating with memory reads."""
     reader = ReadBandwidth(model.engine.threads)
     ids = prompt_ids(model.vocab, prompt)
@@ -93,7 +77,7 @@ def decode(model, prompt: int, tokens: int) -> dict:
             model.engine.run([(sequence, [ids[(window * tokens + n) % prompt]])])
         rates.append(tokens / (time.perf_counter() - begin))
         reads.append(reader.measure())
-    per_token = bytes_per_token(model)
+    per_token = bytes_per_token
     rate, read = statistics.median(rates), statistics.median(reads)
     return {"decode_tokens_per_second": rate, "bytes_per_token": per_token, "decode_bytes_per_second": rate * per_token,
             "read_bytes_per_second": read, "fraction_of_read_bandwidth": rate * per_token / read,
@@ -114,16 +98,11 @@ def prefill(model, lengths: tuple[int, ...], repeats: int = 3) -> dict:
     return result
 
 
-def bytes_per_token(model) -> int:
-    """Stored bytes of the weights one decoded token reads, from the claims of the loaded checkpoint."""
-    return round(model.program.bytes_per_token(model.bytes_per_weight))
-
-
 def first_token(location: str | None, threads: int) -> dict:
     """Seconds from process start to the first token, with an empty compile cache and with a full one."""
     with tempfile.TemporaryDirectory() as cache:
-        command = [sys.executable, "-m", "refmoe", "generate", "--ids", "1,2,3,4", "--max-tokens", "1", "--threads", str(threads)]
-        command += ["-m", location] if location else []
+        command = [sys.executable, "-m", "refmoe", "generate", "--ids", "1,2,3,4", "--max-tokens", "1",
+                   "--threads", str(threads), *(["-m", location] if location else [])]
         seconds = []
         for _ in range(2):
             begin = time.perf_counter()
@@ -132,16 +111,20 @@ def first_token(location: str | None, threads: int) -> dict:
     return {"cold_seconds": seconds[0], "warm_seconds": seconds[1]}
 
 
-def run(model, location: str | None, prompt: int, tokens: int, lengths: tuple[int, ...],
+def run(model, location: str | None, prompt: int, tokens: int, lengths: tuple[int, ...], with_first_token: bool,
         say: Callable[[str], object]) -> dict:
-    """All measurements of one model; `say` receives progress lines."""
+    """All measurements of one model; `say` receives progress lines. Speeds are per second, sizes in bytes."""
+    weights = info.describe(location)["weights"]
     report = {"threads": model.engine.threads, "kv_dtype": model.engine.kv_dtype,
-              "parameters": model.program.parameters(), "load_seconds": model.load_seconds}
-    say("decode")
-    report |= decode(model, prompt, tokens)
+              "parameters": model.program.parameters(), "load_seconds": model.load_seconds,
+              "weight_bytes": sum(size for name, size in weights["bytes"].items() if name != "ignored")}
     say("prefill")
     report["prefill_tokens_per_second"] = prefill(model, lengths)
-    report["peak_memory_bytes"] = peak_memory()
-    say("time to first token")
-    report["time_to_first_token"] = first_token(location, model.engine.threads)
+    report["peak_memory_bytes"] = peak_memory()  # before the read buffer of `decode` is allocated
+    say("decode")
+    report |= decode(model, weights["bytes_per_token"], prompt, tokens)
+    report["time_to_first_token"] = None
+    if with_first_token:
+        say("time to first token")
+        report["time_to_first_token"] = first_token(location, model.engine.threads)
     return report

@@ -8,6 +8,7 @@ the pass it came in: any split into prefill and decode, any chunk, any batch, an
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ class Engine:
     def _bind(self, steps: Rows[Step], weights: dict, layer: int | None) -> list:
         """Steps -> (names of results, call, names of inputs).
 
-        Neighbouring steps of one op on the same inputs (q, k, v; gate, up) share a launch where the op offers bind_many.
+        Neighbouring steps of one op on the same inputs (q, k, v; gate, up) share a launch if the op has bind_many.
         """
         bound = []
         for _, group in groupby(steps, lambda step: (step.op, step.inputs)):
@@ -79,9 +80,9 @@ class Engine:
         return bound
 
     def _attrs(self, step: Step) -> dict:
-        attrs = dict(step.attrs)
+        attrs: dict[str, object] = dict(step.attrs)
         if "table" in attrs:
-            attrs["inv_freq"], attrs["amplitude"] = self.tables[attrs.pop("table")]
+            attrs["inv_freq"], attrs["amplitude"] = self.tables[str(attrs.pop("table"))]
         return attrs
 
     def sequence(self) -> Sequence:
@@ -93,8 +94,8 @@ class Engine:
             chunk: int = CHUNK) -> list[np.ndarray]:
         """Append new tokens to sequences; logits f32[1 or T, V] of the last (or of every) new token of each.
 
-        `record(name, rows)` receives every step's result, rows in the order of the batch; a long prompt comes in several
-        passes. Ids must lie in 0..V-1. UsageError for bad ids, an empty prompt, or positions the rotary angle excludes.
+        `record(name, rows)` receives every step's result, rows in the order of the batch; a long prompt comes in
+        several passes. Ids must lie in 0..V-1. UsageError for bad ids, an empty prompt, or too high a position.
         """
         jobs = [(seq, self._ids(ids)) for seq, ids in batch]
         for seq, ids in jobs:
@@ -134,7 +135,7 @@ class Engine:
 
     @staticmethod
     def _steps(steps: list, values: dict, prefix: str, record: Record | None) -> np.ndarray:
-        result = None
+        result: Any = None
         for names, call, inputs in steps:
             result = call(*[values[name] for name in inputs])
             if len(names) == 1:

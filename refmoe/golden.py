@@ -1,6 +1,6 @@
 """Golden vectors: find them, read them strictly, run one through an op or a format.
 
-`golden/ops/<op>/<case>.safetensors` holds the inputs, weights and results of one op as stored bits, named as in the op's
+`golden/ops/<op>/<case>.safetensors` holds the inputs, weights and results of one op as stored bits, named as in its
 Signature. Metadata (strings): op, case, numerics, attrs (JSON; a float is the shortest decimal of its binary32 value),
 attrs_bits (JSON; the binary32 pattern of each float in hexadecimal), outputs, hunts, bugs (ids of the bug catalogue),
 generator (JSON; how each input is rebuilt). `golden/formats/<format>/<case>.safetensors` holds the stored tensors of a
@@ -9,7 +9,7 @@ matrix, named as their suffix without its dot, and `decoded` f32[rows, cols]. `g
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from refmoe.kvcache import Sequence
 from refmoe.weight import Weight
 
 DTYPES: dict[str, Any] = {"F32": np.float32, "I64": np.int64, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32}
-SPEC_DTYPES = {"f32": "float32", "i64": "int64", "matrix": "float32"}
+SPEC_DTYPES = {"f32": np.float32, "i64": np.int64, "matrix": np.float32}
 TABLES = ("inv_freq",)  # one-axis parameters that travel with the attributes, not with the weights
 FORMAT_RESULT = "decoded"
 
@@ -40,7 +40,6 @@ class Case:
     hunts: str
     bugs: tuple[str, ...]
     format: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
 
     @property
     def inputs(self) -> dict[str, np.ndarray]:
@@ -103,7 +102,7 @@ def cases(op: str | None = None, format: str | None = None, bug: str | None = No
 
 
 def load(path: Path | str) -> Case:
-    """Read one vector. TraceError for other bytes than the manifest's, a foreign version, wrong names or dtypes."""
+    """Read one vector. TraceError for bytes other than the manifest's, another version, wrong names, types, shapes."""
     path = Path(path)
     if path.resolve().is_relative_to(root().resolve()):
         check_file(root() / path.resolve().relative_to(root().resolve()))
@@ -115,90 +114,68 @@ def load(path: Path | str) -> Case:
             if info.dtype not in DTYPES:
                 raise TraceError(f"{path}: {info.name}: dtype: expected {', '.join(DTYPES)}, found {info.dtype}")
             arrays[info.name] = raw.view(DTYPES[info.dtype]).reshape(info.shape)
-        return _case(path, header.metadata, arrays)
+        case = _case(header.metadata, arrays)
+        problem = _op_problem(case, json.loads(header.metadata["attrs_bits"])) if case.op else _format_problem(case)
     except TraceError:
         raise
-    except RefmoeError as problem:
-        raise TraceError(str(problem)) from None
-
-
-def _case(path: Path, metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> Case:
-    if metadata.get("numerics") != str(NUMERICS_VERSION):
-        raise TraceError(f"{path}: numerics: expected {NUMERICS_VERSION}, found {metadata.get('numerics')}")
-    texts = {key: _text(path, metadata, key) for key in ("case", "hunts")}
-    attrs, bugs, outputs = (_parsed(path, metadata, key, kind)
-                            for key, kind in (("attrs", dict), ("bugs", list), ("outputs", list)))
-    if ("op" in metadata) == ("format" in metadata):
-        raise TraceError(f"{path}: metadata: expected one of op and format, found both or none")
-    case = Case(metadata.get("op", ""), texts["case"], arrays, attrs, tuple(outputs), texts["hunts"], tuple(bugs),
-                metadata.get("format", ""), metadata)
-    if case.op:
-        _check_op(path, case)
-    else:
-        _check_format(path, case)
+    except (KeyError, TypeError, ValueError) as found:
+        raise TraceError(f"{path}: metadata: expected the keys of a vector, found a bad or no value: {found}") from None
+    except RefmoeError as found:
+        raise TraceError(str(found)) from None
+    if problem:
+        raise TraceError(f"{path}: {case.op or case.format}: {problem}")
     return case
 
 
-def _text(path: Path, metadata: dict[str, str], key: str) -> str:
-    if not metadata.get(key):
-        raise TraceError(f"{path}: metadata key {key}: expected a text, found none")
-    return metadata[key]
+def _case(metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> Case:
+    if metadata["numerics"] != str(NUMERICS_VERSION):
+        raise ValueError(f"numerics {metadata['numerics']!r}, expected {NUMERICS_VERSION}")
+    if ("op" in metadata) == ("format" in metadata):
+        raise ValueError("op and format, expected one of them")
+    parsed = [json.loads(metadata[key]) for key in ("attrs", "outputs", "bugs")]
+    if [type(value) for value in parsed] != [dict, list, list]:
+        raise ValueError("attrs, outputs or bugs, expected an object and two lists")
+    return Case(metadata.get("op", ""), metadata["case"], arrays, parsed[0], tuple(parsed[1]), metadata["hunts"],
+                tuple(parsed[2]), metadata.get("format", ""))
 
 
-def _parsed(path: Path, metadata: dict[str, str], key: str, kind: type) -> Any:
-    try:
-        value = json.loads(_text(path, metadata, key))
-    except ValueError:
-        raise TraceError(f"{path}: metadata key {key}: expected JSON, found {metadata[key][:40]!r}") from None
-    if not isinstance(value, kind):
-        raise TraceError(f"{path}: metadata key {key}: expected a JSON {kind.__name__}, found {metadata[key][:40]!r}")
-    return value
-
-
-def _check_op(path: Path, case: Case) -> None:
-    """Names, types and shapes as the op's Signature says; scalars exact."""
-    bits = _parsed(path, case.metadata, "attrs_bits", dict)
+def _op_problem(case: Case, bits: dict[str, str]) -> str | None:
+    """What does not fit the op's Signature, or None."""
     for name, value in case.attrs.items():
         if isinstance(value, float) and f"{np.float32(value).view(np.uint32):08x}" != bits.get(name):
-            raise TraceError(f"{path}: attrs: {name}: expected the binary32 {bits.get(name)}, found {value!r}")
-    found = {name: (str(array.dtype), array.shape) for name, array in case.tensors.items()}
-    letters = {"N": "heads", "G": "kv_heads"}
-    scalars = case.attrs | {axis: case.attrs[key] for axis, key in letters.items() if key in case.attrs}
-    problems = []
-    for one in signature.load(case.op):
-        names = {param.name for param in (*one.params, *one.results) if param.axes is not None}
-        if names != set(found) or tuple(param.name for param in one.results) != case.outputs:
-            problems.append(f"expected tensors {', '.join(sorted(names))}, found {', '.join(sorted(found))}")
-            continue
-        arrays = {param.name: (param.dtype, found[param.name][1]) for param in one.params if param.axes is not None}
-        results = signature.match(one, arrays, scalars)
-        if isinstance(results, str):
-            problems.append(results)
-            continue
-        wanted = {param.name: (SPEC_DTYPES[param.dtype], found[param.name][1]) for param in one.params
-                  if param.axes is not None}
-        wanted |= {param.name: (SPEC_DTYPES[kind], shape)
-                   for param, (kind, shape) in zip(one.results, results, strict=True)}
-        wrong = [name for name in sorted(wanted) if wanted[name] != found[name]]
-        if not wrong:
-            return
-        problems.append(f"{wrong[0]}: expected {wanted[wrong[0]]}, found {found[wrong[0]]}")
-    raise TraceError(f"{path}: {case.op}: {' | '.join(problems)}")
+            return f"{name}: expected the binary32 {bits.get(name)}, found {value!r}"
+    heads = {axis: case.attrs[key] for axis, key in (("N", "heads"), ("G", "kv_heads")) if key in case.attrs}
+    return " | ".join(problems) if all(problems := [_mismatch(case, one, heads) for one in signature.load(case.op)]) \
+        else None
 
 
-def _check_format(path: Path, case: Case) -> None:
-    suffixes = formats.get(case.format).suffixes
-    names = {suffix.removeprefix(".") for suffix in suffixes}
-    if set(case.inputs) != names or case.outputs != (FORMAT_RESULT,):
-        raise TraceError(f"{path}: {case.format}: expected tensors {', '.join(sorted(names))} and {FORMAT_RESULT}, "
-                         f"found {', '.join(sorted(case.tensors))}")
-    result = case.tensors[FORMAT_RESULT]
-    if result.dtype != np.float32 or result.ndim != 2:
-        raise TraceError(f"{path}: {FORMAT_RESULT}: expected f32[rows, cols], found {result.dtype}{list(result.shape)}")
-    for suffix, shape in formats.get(case.format).stored_shapes(*result.shape).items():
-        if case.tensors[suffix.removeprefix(".")].shape != tuple(shape):
-            raise TraceError(f"{path}: {suffix}: expected shape {list(shape)}, "
-                             f"found {list(case.tensors[suffix.removeprefix('.')].shape)}")
+def _mismatch(case: Case, one: signature.Signature, heads: dict[str, int]) -> str:
+    """What does not fit one alternative, or an empty string."""
+    slots = {param.name: param for param in (*one.params, *one.results) if param.axes is not None}
+    if set(slots) != set(case.tensors) or tuple(param.name for param in one.results) != case.outputs:
+        return f"expected tensors {', '.join(slots)}, found {', '.join(case.tensors)}"
+    for name, param in slots.items():
+        if case.tensors[name].dtype != SPEC_DTYPES[param.dtype]:
+            return f"{name}: expected {param.dtype}, found {case.tensors[name].dtype}"
+    arrays = {param.name: (param.dtype, case.tensors[param.name].shape) for param in one.params if param.axes}
+    results = signature.match(one, arrays, case.attrs | heads)
+    if isinstance(results, str):
+        return results
+    for name, (_, shape) in zip(case.outputs, results, strict=True):
+        if case.tensors[name].shape != shape:
+            return f"{name}: expected shape {list(shape)}, found {list(case.tensors[name].shape)}"
+    return ""
+
+
+def _format_problem(case: Case) -> str | None:
+    """What does not fit the format's stored shapes, or None."""
+    result = case.tensors.get(FORMAT_RESULT, np.empty(0))
+    if case.outputs != (FORMAT_RESULT,) or result.dtype != np.float32 or result.ndim != 2:
+        return f"expected one result {FORMAT_RESULT} f32[rows, cols], found {', '.join(case.tensors)}"
+    shapes = formats.get(case.format).stored_shapes(*result.shape)
+    wanted = {suffix.removeprefix("."): tuple(shape) for suffix, shape in shapes.items()}
+    found = {name: array.shape for name, array in case.inputs.items()}
+    return None if found == wanted else f"expected stored shapes {wanted}, found {found}"
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -221,10 +198,8 @@ def run(case: Case, path: str = "plain", parts: int = 1) -> dict[str, np.ndarray
     if path not in ("plain", "fast"):
         raise UsageError(f"path: expected plain or fast, found {path!r}")
     if case.format:
-        rows, cols = case.tensors[FORMAT_RESULT].shape
-        parts_ = {f".{name}": np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-                  for name, array in case.inputs.items()}
-        return {FORMAT_RESULT: formats.decode(Weight(case.format, rows, cols, parts_))}
+        stored = {f".{name}": array.reshape(-1).view(np.uint8) for name, array in case.inputs.items()}
+        return {FORMAT_RESULT: formats.decode(Weight(case.format, *case.tensors[FORMAT_RESULT].shape, stored))}
     if path == "plain":
         results = ops.get(case.op).plain(**case.inputs, **case.attrs)
     else:
@@ -245,7 +220,7 @@ def _fast(case: Case, parts: int) -> Any:
             weights.append([ops.wrap(matrix) for matrix in array])
         elif param.dtype == "matrix":
             weights.append(ops.wrap(array))
-        elif len(param.axes) == 1 and param.dtype == "f32" and param.axes != ("...",):
+        elif len(param.axes) == 1 and param.dtype == "f32" and param.axes != ("...",):  # a vector of weights
             weights.append(array)
         else:
             inputs.append(array)
@@ -258,7 +233,7 @@ def _attend(case: Case, parts: int) -> np.ndarray:
     new, kv_heads = q.shape[0], case.attrs["kv_heads"]
     first = k.shape[0] - new
     if not np.array_equal(positions, np.arange(first, first + new)):
-        raise TraceError(f"attention {case.name}: positions: expected the last {new} of {k.shape[0]} rows, found others")
+        raise TraceError(f"attention {case.name}: positions: expected the last {new} of {k.shape[0]}, found others")
     sequence = Sequence(1, kv_heads, k.shape[1] // kv_heads, "f32")
     sequence.reserve(k.shape[0])
     layer = sequence.layers[0]

@@ -19,11 +19,11 @@ from pathlib import Path
 
 os.environ.setdefault("NUMBA_DISABLE_INTEL_SVML", "1")
 
-import numba  # noqa: E402  (the switch above must come first)
-from numba import prange  # noqa: E402
-from numba.extending import intrinsic, overload  # noqa: E402
+import numba  # after the switch above
+from numba import prange
+from numba.extending import intrinsic, overload
 
-ENABLED = not numba.config.DISABLE_JIT
+ENABLED = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
 _SWITCHES = ("NUMBA_BOUNDSCHECK", "NUMBA_OPT", "NUMBA_LOOP_VECTORIZE", "NUMBA_SLP_VECTORIZE", "NUMBA_ENABLE_AVX")
 
 
@@ -103,14 +103,14 @@ def set_threads(count: int | None) -> int:
     """Use `count` threads (None: what NUMBA_NUM_THREADS or the machine says); returns the number in force."""
     if not ENABLED:
         return 1
-    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS if count is None else count)
+    numba.set_num_threads(max_threads() if count is None else count)
     return numba.get_num_threads()
 
 
 def max_threads() -> int:
     """The largest number of threads that set_threads accepts."""
-    return numba.config.NUMBA_NUM_THREADS if ENABLED else 1
+    return numba.config.NUMBA_NUM_THREADS if ENABLED else 1  # type: ignore[attr-defined]
 
 
-__all__ = ["ENABLED", "CACHE_DIRECTORY", "cache_is_cold", "intrinsic", "kernel", "max_threads", "overload",
+__all__ = ["CACHE_DIRECTORY", "ENABLED", "cache_is_cold", "intrinsic", "kernel", "max_threads", "overload",
            "parallel_kernel", "prange", "set_threads", "source_digest"]

@@ -1,10 +1,10 @@
 """Key-value cache of one sequence: chunks of 512 positions, so that it grows without copying.
 
 One layer holds for keys and for values a list of chunks [kv_heads, 512, width], width = head_dim rounded up to whole
-vectors of 16, the padding zero; the tables of chunk addresses are what kernels.attention reads. The chunks of all layers
-for the same 512 positions are one block of memory, large enough for huge pages: with small pages a decoded token
-spends more time on address translation than on its short attention. Values are rounded once when they are stored: f32
-not at all, bf16 to nearest even (clause attention R1).
+vectors of 16, the padding zero; the tables of chunk addresses are what kernels.attention reads. The chunks of all
+layers for the same 512 positions are one block of memory, large enough for huge pages: with small pages a decoded
+token spends more time on address translation than on its short attention. Values are rounded once when they are
+stored: f32 not at all, bf16 to nearest even (clause attention R1).
 """
 
 import numpy as np

@@ -70,7 +70,8 @@ def make(name: str, directory: Path, progress: Callable[[int, int], object] | No
     files = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
 
     def write(file: str, shard: list[tuple[str, tuple[int, ...]]]) -> int:
-        checkpoint.write(directory / file, {name: ("BF16", shape, partial(_bytes, name, shape)) for name, shape in shard})
+        data = {name: ("BF16", shape, partial(_bytes, name, shape)) for name, shape in shard}
+        checkpoint.write(directory / file, data)
         return sum(2 * prod(shape) for _, shape in shard)
 
     with ThreadPoolExecutor(2) as pool:

@@ -1,7 +1,7 @@
 """The op vectors: inputs, and what each of them hunts. Results are added by make_golden.py.
 
-A function named <op>__<case> fills in one vector; rope__ and route__ make it for both ops of the pair. Random inputs are
-counter.fill_normal with SEED and a stream named after op, case and tensor; everything else is a literal.
+A function named <op>__<case> fills in one vector; rope__ and route__ make it for both ops of the pair. Random inputs
+are counter.fill_normal with SEED and a stream named after op, case and tensor; everything else is a literal.
 `bugs` are ids of the bug catalogue that the vector must kill (tests/ops computes the bug and looks).
 """
 
@@ -102,7 +102,8 @@ def swiglu__both_signs(g):
 
 @vector("exp overflowing to nan, values clamped although the model has no limit", "E03")
 def swiglu__saturation(g):
-    gate = [0.0, -0.0, 7.5, 20.0, 88.0, 88.8, 100.0, 1e30, -7.5, -20.0, -87.0, -88.7, -88.8, -100.0, -1e30, 1e-40, 1e-30]
+    gate = [0.0, -0.0, 7.5, 20.0, 88.0, 88.8, 100.0, 1e30, -7.5, -20.0, -87.0, -88.7, -88.8, -100.0, -1e30, 1e-40]
+    gate.append(1e-30)
     g.literal("gate", [gate, gate])
     g.literal("up", [[1.0] * len(gate), [-12.0] * len(gate)])
 

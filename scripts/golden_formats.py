@@ -1,4 +1,4 @@
-"""The format vectors: every code of the 16-bit formats, and blocks of awkward shape. `decoded` is what the format says."""
+"""The format vectors: every code of the 16-bit formats, blocks of awkward shape; `decoded` by the format itself."""
 
 from dataclasses import dataclass
 
@@ -53,7 +53,7 @@ def drafts():
             fractions = np.array([0, 1, 0x400000, 0x7FFFFF], np.uint32)
             codes = (exponents[:, None] | fractions).reshape(256, 4)
             made.append(_draft(format, "every_exponent", np.concatenate([codes, codes | 0x80000000], axis=1),
-                               "every exponent with four fractions and both signs: flushed subnormals, changed nan bits",
+                               "every exponent, four fractions, both signs: flushed subnormals, changed nan bits",
                                "literal"))
         for rows, cols in ((5, 37), (1, 1), (3, 16)):
             name = f"block_{rows}x{cols}"

@@ -5,8 +5,8 @@
     make_golden.py manifest   golden/MANIFEST.json: sha256 and size of every file but itself and README.md
     make_golden.py check      everything again in memory; exit 1 and one line per file that differs
 
-A file whose bits or words would change is refused, unless --new-version is given and refmoe.NUMERICS_VERSION differs from
-the version in the file. A new case is written as it is. The same inputs give the same bytes on every machine.
+A file whose bits or words would change is refused, unless --new-version is given and refmoe.NUMERICS_VERSION differs
+from the version in the file. A new case is written as it is. The same inputs give the same bytes on every machine.
 """
 
 import argparse

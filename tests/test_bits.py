@@ -1,6 +1,7 @@
 """One result: the same bits for any split, chunk, batch, number of threads, processor target, and without the JIT."""
 
 import hashlib
+import itertools
 import json
 import platform
 
@@ -19,7 +20,7 @@ def rows(engine, ids, cuts=(), **options) -> np.ndarray:
     """Logits of all positions, the sequence fed in pieces that end at `cuts`."""
     sequence = engine.sequence()
     ends = [0, *cuts, len(ids)]
-    pieces = [ids[first:last] for first, last in zip(ends, ends[1:], strict=False)]
+    pieces = [ids[first:last] for first, last in itertools.pairwise(ends)]
     return np.concatenate([engine.run([(sequence, piece)], every=True, **options)[0] for piece in pieces])
 
 
@@ -142,8 +143,9 @@ def _targets() -> list:
 @pytest.mark.parametrize("target", _targets())
 def test_processor_targets(target):
     """Kernels are compiled anew for each: about a minute when nothing is cached."""
-    found = elsewhere(SOME[:2] + ["llama"], LONG, NUMBA_CPU_NAME=target, NUMBA_CPU_FEATURES="")
-    assert found[:-1] == here(SOME[:2] + ["llama"], LONG)
+    names = [*SOME[:2], "llama"]
+    found = elsewhere(names, LONG, NUMBA_CPU_NAME=target, NUMBA_CPU_FEATURES="")
+    assert found[:-1] == here(names, LONG)
 
 
 def test_jit_off():

@@ -12,6 +12,13 @@ PARTS = (1, 2, 3, 5)
 needs_jit = pytest.mark.skipif(not jit.ENABLED, reason="the JIT is off: there is no fast schedule")
 
 
+def share_everything(monkeypatch):
+    """No launch is too small to be shared: `parts` above 1 always takes the parallel kernels."""
+    if jit.ENABLED:
+        for name in ("attention", "elementwise", "matmul"):
+            monkeypatch.setattr(f"refmoe.kernels.{name}.SMALL", 0)
+
+
 def normal(name, *shape, scale=1.0):
     """A bell-shaped test input."""
     return counter.fill_normal(11, counter.stream_of(name), int(np.prod(shape)), scale).reshape(shape)

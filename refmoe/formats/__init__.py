@@ -41,8 +41,8 @@ def operands(kinds: list[list[Weight]]) -> tuple[np.ndarray, np.ndarray, np.ndar
         for weight in weights:
             first = Weight(kinds[0][0].format, weights[0].rows, kinds[0][0].cols, {})
             if (weight.format, weight.rows, weight.cols) != (first.format, first.rows, first.cols):
-                raise FormatError(f"matrices used together: expected format {first.format} [{first.rows}, {first.cols}], "
-                                  f"found {weight.format} [{weight.rows}, {weight.cols}]")
+                raise FormatError(f"matrices used together: expected format {first.format} "
+                                  f"[{first.rows}, {first.cols}], found {weight.format} [{weight.rows}, {weight.cols}]")
     module = get(kinds[0][0].format)
     addresses = np.array([[module.address(weight) for weight in weights] for weights in kinds], np.int64)
     return module.TAG, addresses, np.array([weights[0].rows for weights in kinds], np.int64)

@@ -199,7 +199,7 @@ def serial_attention(tag, q, k_table, v_table, position, heads, kv_heads, head_d
 def parallel_attention(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, parts):
     """attend_rows with the items shared between `parts` threads."""
     for part in prange(parts):
-        _part(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, part, parts)
+        _part(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, np.int64(part), parts)
 
 
 def attend_rows(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, parts):

@@ -67,7 +67,8 @@ def parallel_swiglu(gate, up, out, parts):
     """swiglu_part over all elements, shared between `parts` threads."""
     step = (gate.shape[0] + parts - 1) // parts
     for part in prange(parts):
-        swiglu_part(gate, up, out, part * step, min(gate.shape[0], part * step + step))
+        first = np.int64(part) * step
+        swiglu_part(gate, up, out, first, min(gate.shape[0], first + step))
 
 
 def swiglu_rows(gate, up, out, parts):

@@ -182,12 +182,6 @@ def _tile_starts(starts):
 
 
 @kernel
-def _empty_packed(tiles, cols):
-    """Room for the packed column tiles of all sets, and one vector more, so that it is never empty."""
-    return np.empty(tiles[-1] * TILE_COLS * ((cols + 15) // 16) * 16 + 16, np.float32)
-
-
-@kernel
 def _pack_part(x, x_rows, starts, tiles, packed, part, parts):
     """Pack every parts-th column tile."""
     for s in range(starts.shape[0] - 1):
@@ -228,27 +222,46 @@ def _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, outs, out_rows, 
 
 
 @kernel
-def serial_matmul(tag, matrices, rows, x, x_rows, starts, outs, out_rows):
+def serial_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, outs, out_rows):
     """parallel_matmul on the calling thread alone."""
-    tiles = _tile_starts(starts)
-    packed = _empty_packed(tiles, x.shape[1])
-    _pack_part(x, x_rows, starts, tiles, packed, np.int64(0), np.int64(1))
     _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, outs, out_rows, _items(starts, rows),
          np.zeros(8, np.int64), np.int64(0), np.int64(1))
 
 
 @parallel_kernel
-def parallel_matmul(tag, matrices, rows, x, x_rows, starts, outs, out_rows, parts):
+def parallel_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, outs, out_rows, parts):
     """The kernel behind `matmul`, with the work shared between `parts` threads."""
-    tiles = _tile_starts(starts)
-    packed = _empty_packed(tiles, x.shape[1])
-    if tiles[-1] > 0:
-        for part in prange(parts):
-            _pack_part(x, x_rows, starts, tiles, packed, part, parts)
     items = _items(starts, rows)
     counters = np.zeros(parts * 8, np.int64)  # one cache line each
     for part in prange(parts):
-        _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, outs, out_rows, items, counters, part, parts)
+        _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, outs, out_rows, items, counters, np.int64(part),
+             parts)
+
+
+@parallel_kernel
+def parallel_pack(x, x_rows, starts, tiles, packed, parts):
+    """Pack all column tiles, shared between `parts` threads."""
+    for part in prange(parts):
+        _pack_part(x, x_rows, starts, tiles, packed, np.int64(part), parts)
+
+
+@lru_cache(64)
+def _nothing_packed(sets):
+    """Operands `tiles` and `packed` when every set is streamed."""
+    return np.zeros(sets + 1, np.int64), np.empty(16, np.float32)
+
+
+def _packed(x, x_rows, starts, parts):
+    """Operands `tiles` and `packed`; sets of many rows are packed."""
+    if x_rows.shape[0] < FEW:
+        return _nothing_packed(starts.shape[0] - 1)
+    tiles = _tile_starts(starts)
+    packed = np.empty((tiles[-1] * TILE_COLS * ((x.shape[1] + 15) // 16) + 1) * 16, np.float32)
+    if parts == 1 or packed.shape[0] < SMALL:
+        _pack_part(x, x_rows, starts, tiles, packed, 0, 1)
+    else:
+        parallel_pack(x, x_rows, starts, tiles, packed, parts)
+    return tiles, packed
 
 
 def matmul(tag, matrices, rows, x, x_rows, starts, outs, out_rows, parts):
@@ -261,10 +274,11 @@ def matmul(tag, matrices, rows, x, x_rows, starts, outs, out_rows, parts):
     parts       number of shares, one per thread; any number gives the same bits
     """
     places = np.array([out.ctypes.data for out in outs])
+    tiles, packed = _packed(x, x_rows, starts, parts)
     if parts == 1 or x_rows.shape[0] * x.shape[1] * sum(out.shape[-1] for out in outs) < SMALL:
-        serial_matmul(tag, matrices, rows, x, x_rows, starts, places, out_rows)
+        serial_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, places, out_rows)
     else:
-        parallel_matmul(tag, matrices, rows, x, x_rows, starts, places, out_rows, parts)
+        parallel_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, places, out_rows, parts)
 
 
 @lru_cache(64)

@@ -1,8 +1,8 @@
 """The ops: one file each. The module docstring is the clause of the specification.
 
 Every module has `plain(**named)`: arrays named as in its Signature, matrices as f32, through the plain kernel; and
-`bind(weights, attrs, parts)`: the engine's call, through the fast schedule where there is one, the plain kernel with the
-JIT off. Both give the same bits.
+`bind(weights, attrs, parts)`: the engine's call, through the fast schedule where there is one, the plain kernel with
+the JIT off. Both give the same bits. `bind_many`, where there is one, runs neighbours on the same input in one launch.
 """
 
 import importlib
@@ -33,4 +33,5 @@ def get(name: str):
 def wrap(matrix: np.ndarray) -> Weight:
     """A f32[rows, cols] matrix as a stored weight of format f32, for running a vector through `bind`."""
     stored = np.ascontiguousarray(matrix, np.float32)
-    return Weight("f32", *stored.shape, {formats.get("f32").suffixes[0]: stored.reshape(-1).view(np.uint8)})
+    rows, cols = stored.shape
+    return Weight("f32", rows, cols, {formats.get("f32").suffixes[0]: stored.reshape(-1).view(np.uint8)})

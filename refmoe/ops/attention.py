@@ -1,7 +1,8 @@
 """attention - causal softmax attention with grouped key-value heads and a window, over a cache.
 
 Signature   q f32[T,N*D], k f32[S,G*D], v f32[S,G*D], positions i64[T], scale f32, window i64 -> y f32[T,N*D]
-Semantics   query t at p = positions[t] sees the keys j with max(0, p - window + 1) <= j <= p. Head n uses KV head n // (N/G).
+Semantics   query t at p = positions[t] sees the keys j with max(0, p - window + 1) <= j <= p. Head n uses
+            KV head n // (N/G).
             y[t,n] = sum over j of v[j] * exp(s[j] - m) / (sum over j of exp(s[j] - m)), s[j] = (q[t,n] . k[j]) * scale
 Order       R1 k and v are rounded once to the cache's type (f32: nothing; bf16: to nearest even) when they are stored;
             R2 s = q . k by the one reduction over D; R3 s = s * scale; R4 m = max of s, exact; R5 e = exp(s - m), the
@@ -10,7 +11,8 @@ Order       R1 k and v are rounded once to the cache's type (f32: nothing; bf16:
             ascending from +0; R8 l = l + l_c, o[d] = o[d] + o_c[d], from +0; R9 y = o / l
 Special     a position out of sight takes no part in any sum; nan never wins R4; a nan score makes the row nan
 Errors      N must be a multiple of G (program check); window >= 1
-Golden      attention: grouped_heads, window_boundary, chunk_boundary, first_position, large_scores, odd_head_dim, one_kv_head
+Golden      attention: grouped_heads, window_boundary, chunk_boundary, first_position, large_scores, odd_head_dim,
+            one_kv_head
 Origin      arXiv:1706.03762, 2305.13245; Mistral's window. Dissent: online softmax rescales, with further roundings
 """
 
@@ -30,7 +32,7 @@ CHUNK = 512
 
 @kernel
 def _head(q, k, v, start, low, high, scale, y):
-    """One query head: q f32[D], keys and values in columns start.. of k, v f32[S,G*D], positions low..high -> y f32[D]."""
+    """One query head q f32[D] over positions low..high; its KV head begins at column `start` of k, v -> y f32[D]."""
     size = q.shape[0]
     e = np.zeros((high + CHUNK) // CHUNK * CHUNK, np.float32)  # +0 where nothing is seen: adds nothing in R6
     top = np.float32(-np.inf)
@@ -85,7 +87,8 @@ def bind(weights, attrs, parts):
                 attend_rows(layer.tag, q[first:last], layer.k_table, layer.v_table, at, heads, kv_heads,
                             layer.head_dim, scale, window, y[first:last], parts)
             else:
-                y[first:last] = plain(q[first:last], *layer.rows(), positions[first:last], scale, window, heads, kv_heads)
+                stored = layer.rows()
+                y[first:last] = plain(q[first:last], *stored, positions[first:last], scale, window, heads, kv_heads)
         return y
 
     return call

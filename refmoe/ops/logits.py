@@ -1,7 +1,8 @@
 """logits - the head matrix applied to the normalised residual stream.
 
 Signature   x f32[T,H], w matrix[V,H] -> y f32[T,V]
-Semantics   y[t,v] = sum over h of W_eff[v,h] * x[t,h]; W is the stored head, or the embedding matrix where the two are tied
+Semantics   y[t,v] = sum over h of W_eff[v,h] * x[t,h]; W is the stored head, or the embedding matrix where the two are
+            tied
 Order       the one reduction, as in linear; no cap, no scale, no bias
 Special     inf and nan follow IEEE 754
 Errors      as linear

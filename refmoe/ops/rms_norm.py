@@ -7,7 +7,8 @@ Order       R1 q = sum of x*x by the one reduction (numerics.reduce); R2 m = q /
 Special     a row with inf or nan gives nan; a row of zeros gives zeros
 Errors      H = 0 is refused by the program check
 Golden      rms_norm: eps_dominates, one_large, wide_row, padding_lane
-Origin      arXiv:1910.07467. Dissent: models run in bfloat16 round v to bfloat16 before R7 (Llama) or y after it (gpt-oss)
+Origin      arXiv:1910.07467. Dissent: models run in bfloat16 round v to bfloat16 before R7 (Llama) or y after it
+            (gpt-oss)
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""rope_half - rotate pairs by an angle that grows with the position; the pairs are the first and second half of each head.
+"""rope_half - rotate pairs by an angle that grows with the position; pairs are half a head apart.
 
 Signature   x f32[T,N*D], positions i64[T], inv_freq f32[D/2], amplitude f32 -> y f32[T,N*D]
 Semantics   for every head and d < D/2, with a = positions[t] * inv_freq[d]:
@@ -7,9 +7,11 @@ Semantics   for every head and d < D/2, with a = positions[t] * inv_freq[d]:
 Order       R1 p = f32(position), exact below 2^24; R2 a = p * inv_freq; R3 c = cos a, s = sin a, correctly rounded;
             R4 c = c * amplitude, s = s * amplitude; R5 the two products of each output; R6 their difference or sum
 Special     inf and nan follow IEEE 754; position 0 with amplitude 1 returns x
-Errors      positions at or above 4194304 (2^22) are refused by the engine; inv_freq is computed as numerics.rope_tables says
+Errors      positions at or above 4194304 (2^22) are refused by the engine; inv_freq is computed as
+            numerics.rope_tables says
 Golden      rope_half: position_zero_is_identity, far_position, pairing_is_half_split, several_heads, amplitude
-Origin      Llama, Mistral, Mixtral and Qwen in published (Hugging Face) row order. Dissent: rope_pairs on permuted rows of q and k
+Origin      Llama, Mistral, Mixtral and Qwen in published (Hugging Face) row order. Dissent: rope_pairs on permuted
+            rows of q and k
 """
 
 import numpy as np

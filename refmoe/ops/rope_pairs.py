@@ -1,4 +1,4 @@
-"""rope_pairs - rotate pairs by an angle that grows with the position; the pairs are the neighbouring elements of each head.
+"""rope_pairs - rotate pairs by an angle that grows with the position; pairs are neighbours.
 
 Signature   x f32[T,N*D], positions i64[T], inv_freq f32[D/2], amplitude f32 -> y f32[T,N*D]
 Semantics   for every head and d < D/2, with a = positions[t] * inv_freq[d]:
@@ -7,9 +7,11 @@ Semantics   for every head and d < D/2, with a = positions[t] * inv_freq[d]:
 Order       R1 p = f32(position), exact below 2^24; R2 a = p * inv_freq; R3 c = cos a, s = sin a, correctly rounded;
             R4 c = c * amplitude, s = s * amplitude; R5 the two products of each output; R6 their difference or sum
 Special     inf and nan follow IEEE 754; position 0 with amplitude 1 returns x
-Errors      positions at or above 4194304 (2^22) are refused by the engine; inv_freq is computed as numerics.rope_tables says
+Errors      positions at or above 4194304 (2^22) are refused by the engine; inv_freq is computed as
+            numerics.rope_tables says
 Golden      rope_pairs: position_zero_is_identity, far_position, pairing_is_adjacent, several_heads, amplitude
-Origin      the original formulation (arXiv:2104.09864); DeepSeek and Kimi checkpoints, GGUF files of Llama. Dissent: rope_half
+Origin      the original formulation (arXiv:2104.09864); DeepSeek and Kimi checkpoints, GGUF files of Llama. Dissent:
+            rope_half
 """
 
 import numpy as np

@@ -48,3 +48,14 @@ def test_choices_are_sorted_by_expert_and_keep_their_order():
     starts, choice = by_expert(ids, 5)
     assert starts.tolist() == [0, 2, 2, 3, 6, 6]
     assert choice.tolist() == [1, 4, 3, 0, 2, 5]
+
+
+def test_several_matrices_in_one_launch():
+    """gate and up: as one by one."""
+    ws = [vectors.normal(f"several {n}", 3, n, 20) for n in (5, 34)]
+    for rows in (1, 9):
+        x, ids = vectors.normal(f"several x {rows}", rows, 20), np.array([[2, 0], [0, 1], [2, 1]] * 3)[:rows]
+        for parts in (1, 3):
+            found = ops.get("expert_linear").bind_many([([ops.wrap(m) for m in w],) for w in ws], parts)(x, ids)
+            for y, w in zip(found, ws, strict=True):
+                vectors.assert_same(y, ops.get("expert_linear").plain(x, ids, w))

@@ -64,3 +64,14 @@ def test_the_padding_turns_a_negative_zero_into_zero():
     for size in (1, 15, 16, 17):
         x, w = np.full((1, size), 1e-30, np.float32), np.full((1, size), -1e-30, np.float32)
         vectors.assert_same(ops.get("linear").bind((ops.wrap(w),), {}, 1)(x), oracle.bits(x, w)["y"], f"K {size}")
+
+
+def test_several_matrices_in_one_launch():
+    """q, k and v: as one by one."""
+    ws = [vectors.normal(f"several {n}", n, 37) for n in (5, 33, 1)]
+    for rows in (1, 9):
+        x = vectors.normal(f"several x {rows}", rows, 37)
+        for parts in (1, 3):
+            found = ops.get("linear").bind_many([(ops.wrap(w),) for w in ws], parts)(x)
+            for y, w in zip(found, ws, strict=True):
+                vectors.assert_same(y, ops.get("linear").plain(x, w))

@@ -1,8 +1,8 @@
 """Binary32 arithmetic from exact rationals, and the error bounds the oracles share. Nothing from refmoe.
 
-`rn32` rounds a Fraction once. `fma`, `dot` and `lane_sum` follow the written order of the one reduction with it; `exp32`,
-`sin32` and `cos32` round values of 50 decimal digits. gamma(n) = n u / (1 - n u), u = 2^-24, bounds the relative error
-of n successive roundings (Higham, Accuracy and Stability, section 3.1); TINY is what one rounding may lose to underflow.
+`rn32` rounds a Fraction once. `fma`, `dot` and `lane_sum` follow the written order of the one reduction; `exp32` and
+`sincos32` round values of 50 decimal digits. gamma(n) = n u / (1 - n u), u = 2^-24, bounds the relative error of n
+successive roundings (Higham, Accuracy and Stability, section 3.1); TINY is what one rounding may lose to underflow.
 """
 
 import decimal

@@ -16,7 +16,7 @@ def _seen(position, window):
     return range(max(0, int(position) - window + 1), int(position) + 1)
 
 
-def _one(q, k, v, keys, scale):
+def _one(q, k, v, keys, scale, chunk):
     """One query q[D] over the listed keys of k, v [S,D]."""
     with np.errstate(all="ignore"):
         s = {j: np.float32(dot(q, k[j]) * np.float32(scale)) for j in keys}
@@ -24,9 +24,9 @@ def _one(q, k, v, keys, scale):
         top = max(numbers) if numbers else np.float32(-np.inf)
         e = {j: exp32(float(np.float32(s[j] - top))) for j in keys}
         total, result = np.float32(0), np.zeros(len(q), np.float32)
-        for chunk in range(min(keys) // CHUNK, max(keys) // CHUNK + 1):
-            inside = [j for j in range(chunk * CHUNK, chunk * CHUNK + CHUNK) if j in keys]
-            total += lane_sum([e.get(j, 0.0) for j in range(chunk * CHUNK, chunk * CHUNK + CHUNK)])
+        for first in range(min(keys) // chunk * chunk, max(keys) + 1, chunk):
+            inside = [j for j in range(first, first + chunk) if j in keys]
+            total += lane_sum([e.get(j, 0.0) for j in range(first, first + chunk)])
             for d in range(len(q)):
                 acc = 0.0
                 for j in inside:
@@ -35,13 +35,13 @@ def _one(q, k, v, keys, scale):
         return result / total
 
 
-def bits(q, k, v, positions, scale, window, heads, kv_heads):
+def bits(q, k, v, positions, scale, window, heads, kv_heads, chunk=CHUNK):
     """The result."""
     qs, ks, vs = _views(q, k, v, heads, kv_heads)
     y = np.empty_like(qs)
     for t, n in np.ndindex(y.shape[:2]):
         g = n // (heads // kv_heads)
-        y[t, n] = _one(qs[t, n], ks[:, g], vs[:, g], _seen(positions[t], window), scale)
+        y[t, n] = _one(qs[t, n], ks[:, g], vs[:, g], _seen(positions[t], window), scale, chunk)
     return {"y": y.reshape(q.shape)}
 
 
@@ -104,7 +104,8 @@ def _future(q, k, v, positions, scale, window, heads, kv_heads):
 
 
 def _own_missing(q, k, v, positions, scale, window, heads, kv_heads):
-    return _soft(q, k, v, positions, scale, heads, lambda n: n * kv_heads // heads, lambda p: range(max(0, p - window), p))
+    return _soft(q, k, v, positions, scale, heads, lambda n: n * kv_heads // heads,
+                 lambda p: range(max(0, p - window), p))
 
 
 def _weight_zero(q, k, v, positions, scale, window, heads, kv_heads):
@@ -131,16 +132,6 @@ def _no_maximum(q, k, v, positions, scale, window, heads, kv_heads):
     return {"y": y.reshape(q.shape)}
 
 
-def _one_sum(**inputs):
-    """No chunks."""
-    global CHUNK
-    saved, CHUNK = CHUNK, 1 << 20
-    try:
-        return bits(**inputs)
-    finally:
-        CHUNK = saved
-
-
 def _tail_dropped(q, k, heads, kv_heads, **rest):
     keep = (np.arange(q.shape[1] // heads) < 16).astype(np.float32)
     return bits(q=q * np.tile(keep, heads), k=k, heads=heads, kv_heads=kv_heads, **rest)
@@ -165,7 +156,7 @@ MUTANTS = {
     "padded_scale": _padded_scale,
     "tail_dropped": _tail_dropped,
     "no_maximum": _no_maximum,
-    "one_sum": _one_sum,
+    "one_sum": lambda **inputs: bits(**inputs, chunk=2048),
     "chunk_start_lost": _boundary_lost,
 }
 ORDER = {"one_sum"}

@@ -20,8 +20,8 @@ def bits(x, w, eps):
 
 
 def row_reference(x, w, eps):
-    """Binary64 row and bound. s = 1 / sqrt(q / H + eps): q has n + 4 roundings, the root halves them and those of R2, R3;
-    R4 to R7 add four: together less than gamma(n + 10). No claim where the sum of squares overflows."""
+    """Binary64 row and bound. s = 1 / sqrt(q / H + eps): q has n + 4 roundings, the root halves them and those of R2
+    and R3; R4 to R7 add four: together less than gamma(n + 10). No claim where the sum of squares overflows."""
     wide = x.astype(float)
     square = float(wide @ wide)
     y = wide / np.sqrt(square / len(x) + float(np.float32(eps))) * w

@@ -1,4 +1,4 @@
-"""route_softmax_topk: probabilities from decimal exponentials, the choice by sorting; shared with the renormalising op."""
+"""route_softmax_topk: probabilities from decimal exponentials, the choice by sorting; shared with its twin."""
 
 import math
 

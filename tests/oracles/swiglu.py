@@ -17,7 +17,7 @@ def bits(gate, up):
 
 
 def reference(gate, up):
-    """{name: (binary64 value, bound)}: R1 to R4 are four roundings. Below -87 the clause may lose the whole value, since
+    """{name: (binary64 value, bound)}: R1 to R4 are four roundings. Below -87 the clause may lose the whole value, for
     1 + exp(-gate) overflows there; it is smaller than 90 e^-87."""
     wide = gate.astype(float)
     with np.errstate(all="ignore"):
