@@ -70,6 +70,9 @@ def manifest() -> dict[str, dict[str, Any]]:
         raise TraceError(f"{path}: expected the keys numerics and files, found {', '.join(sorted(content))}")
     if content["numerics"] != NUMERICS_VERSION:
         raise TraceError(f"{path}: numerics: expected {NUMERICS_VERSION}, found {content['numerics']}")
+    for name, entry in content["files"].items():
+        if not isinstance(entry, dict) or set(entry) != {"sha256", "bytes"}:
+            raise TraceError(f"{path}: {name}: expected sha256 and bytes, found {str(entry)[:40]}")
     return content["files"]
 
 

@@ -12,6 +12,7 @@ that none waits for a slower one.
 """
 
 from functools import lru_cache
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -172,6 +173,17 @@ def _items(starts, rows):
 
 
 @kernel
+def _places(rows, out):
+    """Address of the output of each kind: flat `out` holds them one after the other, with equally many rows."""
+    places = np.empty(rows.shape[0], np.int64)
+    count, before = out.shape[0] // rows.sum(), 0
+    for m in range(rows.shape[0]):
+        places[m] = address(out) + before * count * 4
+        before += rows[m]
+    return places
+
+
+@kernel
 def _tile_starts(starts):
     """First packed column tile of each set; sets that are streamed have none."""
     tiles = np.zeros(starts.shape[0], np.int64)
@@ -203,12 +215,13 @@ def _item(tag, w, x, x_rows, packed, out, width, out_rows, first, panel, spill):
 
 
 @kernel
-def _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, outs, out_rows, items, counters, part, parts):
+def _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, out, out_rows, items, counters, part, parts):
     """All items of share `part`, front to back, then what is left of the other shares."""
     room = PANEL if tiles[-1] > 0 else 0  # streamed sets need none, and a large allocation would cost them time
     panel = np.empty(room * BLOCK_K * 16 + 16, np.float32)
     spill = np.empty(room * BLOCK_X * TILE_COLS * 16 + 16, np.float32)
     x_step = (x.shape[1] + 15) // 16 * TILE_COLS * LINE
+    places = _places(rows, out)
     for other in range(parts):
         share = (part + other) % parts
         first, end = items.shape[0] * share // parts, items.shape[0] * (share + 1) // parts
@@ -216,25 +229,25 @@ def _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, outs, out_rows, 
         while n < end:
             s, m = items[n, 0], items[n, 1]
             low, high = starts[s], starts[s + 1]
-            _item(tag, matrices[m, s], x, x_rows[low:high], address(packed) + tiles[s] * x_step, outs[m], rows[m],
-                  out_rows[low:high], items[n, 2], panel, spill)
+            _item(tag, matrices[m, s], x, x_rows[low:high], address(packed) + tiles[s] * x_step, places[m],
+                  rows[m], out_rows[low:high], items[n, 2], panel, spill)
             n = first + take(address(counters) + share * LINE)
 
 
 @kernel
-def serial_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, outs, out_rows):
+def serial_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, out, out_rows):
     """parallel_matmul on the calling thread alone."""
-    _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, outs, out_rows, _items(starts, rows),
+    _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, out, out_rows, _items(starts, rows),
          np.zeros(8, np.int64), np.int64(0), np.int64(1))
 
 
 @parallel_kernel
-def parallel_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, outs, out_rows, parts):
+def parallel_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, out, out_rows, parts):
     """The kernel behind `matmul`, with the work shared between `parts` threads."""
     items = _items(starts, rows)
     counters = np.zeros(parts * 8, np.int64)  # one cache line each
     for part in prange(parts):
-        _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, outs, out_rows, items, counters, np.int64(part),
+        _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, out, out_rows, items, counters, np.int64(part),
              parts)
 
 
@@ -264,21 +277,26 @@ def _packed(x, x_rows, starts, parts):
     return tiles, packed
 
 
-def matmul(tag, matrices, rows, x, x_rows, starts, outs, out_rows, parts):
-    """outs[m][out_rows[i]] = W[m,s] x[x_rows[i]] for starts[s] <= i < starts[s+1], all m and s.
+def matmul(tag, matrices, rows, x, x_rows, starts, out_rows, parts):
+    """Outputs f32[I, rows[m]] of all kinds m: output[out_rows[i]] = W[m,s] x[x_rows[i]] for starts[s] <= i < starts[s+1].
 
     tag         element type of W (numerics.vec)
     matrices    i64[M,S]: addresses of W[m,s], [rows[m], K] row-major and contiguous; rows i64[M]
-    x           f32[X,K] contiguous; x_rows i64[I]; starts i64[S+1]
-    outs        list of M arrays of rows of rows[m] f32, contiguous; out_rows i64[I]
+    x           f32[X,K] contiguous; x_rows i64[I]; starts i64[S+1]; out_rows i64[I], a permutation
     parts       number of shares, one per thread; any number gives the same bits
     """
-    places = np.array([out.ctypes.data for out in outs])
+    count = x_rows.shape[0]
+    widths = rows.tolist()
+    out = np.empty(count * sum(widths), np.float32)
     tiles, packed = _packed(x, x_rows, starts, parts)
-    if parts == 1 or x_rows.shape[0] * x.shape[1] * sum(out.shape[-1] for out in outs) < SMALL:
-        serial_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, places, out_rows)
+    if parts == 1 or out.shape[0] * x.shape[1] < SMALL:
+        serial_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, out, out_rows)
     else:
-        parallel_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, places, out_rows, parts)
+        parallel_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, out, out_rows, parts)
+    if len(widths) == 1:
+        return [out.reshape(count, -1)]
+    ends = list(accumulate(widths, initial=0))
+    return [out[first * count:last * count].reshape(count, -1) for first, last in pairwise(ends)]
 
 
 @lru_cache(64)
@@ -289,12 +307,8 @@ def _one_set(tokens):
 
 def product(tag, matrices, rows, parts):
     """Call x f32[T,K] -> list of f32[T,rows[m]], one for each of the stored matrices[m,0]."""
-    widths = rows.tolist()
-
     def call(x):
-        outs = [np.empty((x.shape[0], width), np.float32) for width in widths]
         each, bounds = _one_set(x.shape[0])
-        matmul(tag, matrices, rows, x, each, bounds, outs, each, parts)
-        return outs
+        return matmul(tag, matrices, rows, x, each, bounds, each, parts)
 
     return call

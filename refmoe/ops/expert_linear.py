@@ -30,18 +30,19 @@ def expert_linear(x, ids, w, y):
 
 
 @kernel
-def by_expert(ids, experts):
-    """Choices ids i64[S] sorted by expert, order kept: (starts i64[E+1], choice i64[S])."""
+def by_expert(ids, experts, share):
+    """Choices ids i64[S] sorted by expert, order kept: (starts i64[E+1], choice i64[S], row i64[S] = choice // share)."""
     starts = np.zeros(experts + 1, np.int64)
     for s in range(ids.shape[0]):
         starts[ids[s] + 1] += 1
     for e in range(experts):
         starts[e + 1] += starts[e]
-    fill, choice = starts.copy(), np.empty(ids.shape[0], np.int64)
+    fill, choice, row = starts.copy(), np.empty(ids.shape[0], np.int64), np.empty(ids.shape[0], np.int64)
     for s in range(ids.shape[0]):
         choice[fill[ids[s]]] = s
+        row[fill[ids[s]]] = s // share
         fill[ids[s]] += 1
-    return starts, choice
+    return starts, choice, row
 
 
 def plain(x, ids, w):
@@ -66,10 +67,9 @@ def bind_many(operands, parts):
     tag, matrices, rows = formats.operands(kinds)
 
     def call(x, ids):
-        starts, choice = by_expert(ids.reshape(-1), matrices.shape[1])
-        outs = [np.empty((*ids.shape, width), np.float32) for width in rows.tolist()]
-        source = choice if x.ndim == 3 else choice // ids.shape[1]
-        matmul(tag, matrices, rows, x.reshape(-1, x.shape[-1]), source, starts, outs, choice, parts)
-        return outs
+        share = ids.shape[1] if x.ndim == 2 else 1  # choices that read the same row of x
+        starts, choice, row = by_expert(ids.reshape(-1), matrices.shape[1], share)
+        outs = matmul(tag, matrices, rows, x.reshape(-1, x.shape[-1]), row, starts, choice, parts)
+        return [out.reshape(*ids.shape, -1) for out in outs]
 
     return call

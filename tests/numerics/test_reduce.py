@@ -13,13 +13,13 @@ def test_dot(size):
     for seed, scale in enumerate((1.0, 1e-20, 1e19)):
         a, b = (vectors.normal(f"dot {size} {seed} {side}", size, scale=scale) for side in "ab")
         with np.errstate(all="ignore"):
-            vectors.assert_same(np.array([reduce.dot(a, b)]), np.array([arithmetic.dot(a, b)]))
+            vectors.assert_same(np.array([reduce.dot(a, b)], np.float32), np.array([arithmetic.dot(a, b)]))
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 100])
 def test_lane_sum(size):
     a = vectors.normal(f"sum {size}", size)
-    vectors.assert_same(np.array([reduce.lane_sum(a)]), np.array([arithmetic.lane_sum(a)]))
+    vectors.assert_same(np.array([reduce.lane_sum(a)], np.float32), np.array([arithmetic.lane_sum(a)]))
 
 
 def test_tree_halves():

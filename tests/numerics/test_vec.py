@@ -34,7 +34,8 @@ def store_first(x, count, y):
 
 @kernel
 def arithmetic_of(x, y, z, out):
-    a, b, c = (vec.load16(vec.F32, vec.address(v)) for v in (x, y, z))
+    a, b = vec.load16(vec.F32, vec.address(x)), vec.load16(vec.F32, vec.address(y))
+    c = vec.load16(vec.F32, vec.address(z))
     base = vec.address(out)
     vec.store16(base, vec.vadd(a, b))
     vec.store16(base + 64, vec.vsub(a, b))
