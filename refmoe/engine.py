@@ -65,17 +65,16 @@ class Engine:
 
         Neighbouring steps of one op on the same inputs (q, k, v; gate, up) share a launch if the op has bind_many.
         """
+        operands = [tuple(weights[role, layer] if (role, layer) in weights else weights[role, None]
+                          for role in step.weights) for step in steps]
         bound = []
-        for _, group in groupby(steps, lambda step: (step.op, step.inputs)):
-            together = list(group)
-            module, inputs = ops.get(together[0].op), together[0].inputs
-            operands = [tuple(weights[role, layer] if (role, layer) in weights else weights[role, None]
-                              for role in step.weights) for step in together]
-            if len(together) > 1 and hasattr(module, "bind_many"):
-                names = tuple(name for step in together for name in step.out)
-                bound.append((names, module.bind_many(operands, self.threads), inputs))
+        for (op, inputs, _), pairs in groupby(zip(steps, operands, strict=True), _launch):
+            group, module = list(pairs), ops.get(op)
+            if len(group) > 1 and hasattr(module, "bind_many"):
+                names = tuple(name for step, _ in group for name in step.out)
+                bound.append((names, module.bind_many([own for _, own in group], self.threads), inputs))
                 continue
-            for step, own in zip(together, operands, strict=True):
+            for step, own in group:
                 bound.append((step.out, module.bind(own, self._attrs(step), self.threads), inputs))
         return bound
 
@@ -161,6 +160,13 @@ class Engine:
         if bad.shape[0]:
             raise UsageError(f"token id: expected 0 to {vocabulary - 1}, found {bad[0]}")
         return checked
+
+
+def _launch(pair: tuple[Step, tuple]) -> tuple:
+    """What neighbouring steps must have in common to share a launch: op, inputs, and weight formats."""
+    step, operands = pair
+    firsts = [operand[0] if isinstance(operand, list) else operand for operand in operands]
+    return step.op, step.inputs, [getattr(first, "format", None) for first in firsts]
 
 
 def _passes(sizes: list[int], chunk: int) -> list[list[tuple[int, int, int]]]:

@@ -202,7 +202,8 @@ def run(case: Case, path: str = "plain", parts: int = 1) -> dict[str, np.ndarray
         raise UsageError(f"path: expected plain or fast, found {path!r}")
     if case.format:
         stored = {f".{name}": array.reshape(-1).view(np.uint8) for name, array in case.inputs.items()}
-        return {FORMAT_RESULT: formats.decode(Weight(case.format, *case.tensors[FORMAT_RESULT].shape, stored))}
+        rows, cols = case.tensors[FORMAT_RESULT].shape
+        return {FORMAT_RESULT: formats.decode(Weight(case.format, rows, cols, stored))}
     if path == "plain":
         results = ops.get(case.op).plain(**case.inputs, **case.attrs)
     else:
@@ -212,7 +213,7 @@ def run(case: Case, path: str = "plain", parts: int = 1) -> dict[str, np.ndarray
 
 
 def _fast(case: Case, parts: int) -> Any:
-    attrs, weights, inputs = dict(case.attrs), [], []
+    attrs, weights, inputs = dict(case.attrs), list[Any](), []
     for param in signature.load(case.op)[0].params:
         if param.axes is None:
             continue

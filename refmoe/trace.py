@@ -112,7 +112,7 @@ def record(model, ids: Sequence[int], points: Iterable[str] = ("*",), steps: int
 
 
 def _sha256(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def metadata(model, trace: Trace) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import refmoe
 from refmoe import formats, golden, jit, ops, trace
 from refmoe.engine import check_arithmetic
 from refmoe.errors import RefmoeError, TraceError
+from refmoe.model import load
 from refmoe.numerics.fma import fma
 
 Progress = Callable[[str], object]
@@ -173,7 +174,7 @@ def _tiny(family: Family, digest) -> None:
     folder = golden.root() / family.name
     try:
         stored = trace.read(folder / "trace.safetensors")
-        model = refmoe.load(folder)
+        model = load(folder)
         found = trace.record(model, stored.ids, steps=len(stored.step_ids))
     except RefmoeError as problem:
         family.count([str(problem)])

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 import math
 import os
@@ -299,7 +300,7 @@ def command_sample(args: argparse.Namespace) -> None:
             temps = torch.rand(batch, generator=gen) * (args.hot - args.cold) + args.cold
             for row in teacher.sample(starts, temps, 512, gen):
                 cuts = np.flatnonzero(row == 1)
-                for a, z in zip(cuts[:-1], cuts[1:], strict=True):  # the unfinished last story is dropped
+                for a, z in itertools.pairwise(cuts):  # the unfinished last story is dropped
                     story = teacher.tok.decode(row[a + 1 : z].tolist()).strip()
                     if len(story) >= 200 and story.isascii():
                         out.write(json.dumps(story) + "\n")

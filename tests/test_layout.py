@@ -31,6 +31,7 @@ BUDGETS = {"ops": 110, "formats": 150, "archs": 120, "cli": 200}  # of one file;
 SPECIAL_BUDGETS = {
     "archs/parts": (150, "fragments of all families: the files that use it stay below 80"),
     "numerics/vec": (450, "some forty intrinsics of one instruction each, which belong together"),
+    "kernels/matmul": (330, "one row, many rows and grouped rows share tables, packing and tiles"),
     "ops/__init__": (60, "the registry"),
 }
 WITHOUT_NUMBA = ("signature", "config", "program", "program_text", "static_check", "steps", "spec")
@@ -149,6 +150,7 @@ FORBIDDEN = {
 }  # fmt: skip
 ALLOWED = {
     ("engine", "np.cumsum"): "row numbers, integers",
+    ("kernels/matmul", "rows.sum"): "row numbers, integers",
 }
 
 
@@ -157,9 +159,9 @@ def test_forbidden_calls(module):
     for node in ast.walk(TREES[module]):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            assert name not in FORBIDDEN or (module, name) in ALLOWED, f"{module}:{node.lineno}: {name}"
-            assert not (isinstance(node.func, ast.Attribute) and node.func.attr in ("sum", "dot", "mean", "cumsum")
-                        and not name.startswith(("reduce.", "np."))), f"{module}:{node.lineno}: {name}"  # fmt: skip
+            method = isinstance(node.func, ast.Attribute) and node.func.attr in ("sum", "dot", "mean", "cumsum")
+            forbidden = name in FORBIDDEN or (method and not name.startswith(("reduce.", "np.")))
+            assert not forbidden or (module, name) in ALLOWED, f"{module}:{node.lineno}: {name}"
         if isinstance(node, ast.BinOp | ast.AugAssign):
             assert not isinstance(node.op, ast.MatMult), f"{module}:{node.lineno}: @"
         if isinstance(node, ast.keyword):

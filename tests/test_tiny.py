@@ -1,6 +1,12 @@
 """Tiny models of all families: within the binary32 bound of another implementation, bit-equal to golden traces."""
 
+import hashlib
 import importlib.util
+import json
+import math
+import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -123,6 +129,80 @@ def test_sizes():
     for name in tiny.NAMES:
         weights = [path for path in (tiny.TINY / name).glob("model*.safetensors")]
         assert 0 < sum(path.stat().st_size for path in weights) < 300_000
+
+
+README = (tiny.ROOT / "golden" / "README.md").read_text("utf-8")
+
+
+def _philox(seed: int, block: int, stream: int) -> list[int]:
+    """Philox4x32-10 in Python integers."""
+    x, mask = [block, 0, stream, 0], 0xFFFFFFFF
+    k0, k1 = seed & mask, seed >> 32
+    for _ in range(10):
+        p, q = 0xD2511F53 * x[0], 0xCD9E8D57 * x[2]
+        x = [q >> 32 ^ x[1] ^ k0, q & mask, p >> 32 ^ x[3] ^ k1, p & mask]
+        k0, k1 = k0 + 0x9E3779B9 & mask, k1 + 0xBB67AE85 & mask
+    return x
+
+
+def _by_the_readme(name: str, count: int, scale: float, seed: int) -> tuple[list[np.float32], int]:
+    """The first values of a tensor and its stream, as golden/README.md says it."""
+    stream = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+    step = np.float32(np.float32(scale) * np.uint32(0x37DDB3D7).view(np.float32))
+    values = []
+    for i in range(count):
+        a, b = _philox(seed, i // 2, stream)[i % 2 * 2 :][:2]
+        values.append(np.float32(np.float32((a >> 16) + (a & 0xFFFF) + (b >> 16) + (b & 0xFFFF) - 131070) * step))
+    return values, stream
+
+
+def test_recipe_of_the_readme():
+    opened = checkpoint.open(tiny.TINY / "llama")
+    for name, info in opened.tensors.items():
+        raw = checkpoint.read([info])[0].view(np.uint16)[:40]
+        cols = info.shape[-1]
+        scale = {1: 0.3}.get(len(info.shape), 1.6 / math.sqrt(cols))
+        scale = {"model.embed_tokens.weight": 1.0, "lm_head.weight": 3.5 / math.sqrt(cols)}.get(name, scale)
+        values, _ = _by_the_readme(name, len(raw), scale, 12)
+        if "norm" in name:
+            values = [np.float32(1) + v for v in values]
+            values = [v * np.float32(2.0**-6) if i % 7 == 3 else v for i, v in enumerate(values)]
+            values = [-v if i % 5 == 2 else v for i, v in enumerate(values)]
+        bits = [int(v.view(np.uint32)) for v in values]
+        assert [(b + 0x7FFF + (b >> 16 & 1)) >> 16 for b in bits] == raw.tolist(), name
+    values, stream = _by_the_readme("model.layers.0.self_attn.q_proj.weight", 4, 1.6 / math.sqrt(42), 12)
+    words = [f"{stream:x};", *(f"{word:08x}" for word in _philox(12, 0, stream))]
+    words += [f"{v.view(np.uint32):08x}" for v in values]
+    assert all(word in README.split("There\n")[1] for word in words)
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+def test_c_reader_of_the_readme(tmp_path):
+    source = re.search(r"```c\n(.*?)```", README, re.DOTALL)[1]
+    (tmp_path / "reader.c").write_text(source)
+    subprocess.run(["cc", "-Wall", "-Werror", "-o", "reader", "reader.c"], cwd=tmp_path, check=True)
+    path = tiny.TINY / "mixtral" / "trace.safetensors"
+    stored = trace.read(path)
+    for name in ("embed", "layers.1.route_ids", "steps.1.logits"):
+        done = subprocess.run([tmp_path / "reader", path, name], capture_output=True, text=True, check=True)
+        words = [line.split() for line in done.stdout.splitlines()]
+        if name.endswith("ids"):
+            assert [int(word[0]) for word in words] == stored[name].reshape(-1).tolist()
+        else:
+            assert [int(word[0], 16) for word in words] == stored[name].view(np.uint32).reshape(-1).tolist()
+            assert [np.float32(word[1]) for word in words] == stored[name].reshape(-1).tolist()
+    assert subprocess.run([tmp_path / "reader", path, "none"], check=False).returncode == 2
+    assert subprocess.run([tmp_path / "reader", tmp_path / "none", "embed"], check=False).returncode == 1
+
+
+def test_readme_lists_every_model_and_op():
+    for name in tiny.NAMES:
+        assert f"| `{name}` |" in README
+    settings = {name: json.loads((tiny.TINY / name / "config.json").read_text("utf-8")) for name in tiny.NAMES}
+    assert {config["model_type"] for config in settings.values()} == {name.partition("-")[0] for name in tiny.NAMES}
+    for kind in ("ops", "formats"):
+        for path in (tiny.ROOT / "refmoe" / kind).glob("[!_]*.py"):
+            assert re.search(rf"\b{path.stem}\b", README)
 
 
 @pytest.mark.parametrize("name", tiny.NAMES)

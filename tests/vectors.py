@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from refmoe import golden, jit, ops, signature
+from refmoe import formats, golden, jit, ops, signature
 from refmoe.numerics import counter
 
 PARTS = (1, 2, 3, 5)
@@ -116,9 +116,10 @@ def check_all_hunted(op, oracle, kills):
     assert hunted == set(oracle.MUTANTS)
 
 
-def check_clause(op):
-    """The Golden line of the clause names the vectors that exist."""
-    text = ops.get(op).__doc__.partition("\nGolden")[2].partition("\nOrigin")[0]
+def check_clause(name, format=False):
+    """The Golden line of the clause of an op or a format names the vectors that exist."""
+    module, paths = (formats.get(name), golden.cases(format=name)) if format else (ops.get(name), golden.cases(op=name))
+    text = module.__doc__.partition("\nGolden")[2].partition("\nOrigin")[0]
     family, _, named = text.partition(":")
-    assert family.strip() == op
-    assert sorted(name.strip() for name in named.split(",")) == [path.stem for path in golden.cases(op=op)]
+    assert family.strip() == (f"formats/{name}" if format else name)
+    assert sorted(case.strip() for case in named.split(",")) == [path.stem for path in paths]

@@ -6,6 +6,7 @@ A format defines one exact matrix W_eff f32[rows, cols]; every matrix product of
 import importlib
 import pkgutil
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,11 +33,17 @@ def decode(weight: Weight) -> np.ndarray:
     return get(weight.format).decode(weight)
 
 
-def operands(kinds: list[list[Weight]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Operands of kernels.matmul for kinds[m][s]: element tag, addresses i64[M,S], rows i64[M].
+class Operands(NamedTuple):
+    """Stored matrices as kernels.matmul takes them; `weights` owns the memory that the addresses point into."""
 
-    FormatError if the formats differ, or the shapes within a kind.
-    """
+    tag: np.ndarray  # element type (numerics.vec)
+    addresses: np.ndarray  # i64[M,S]
+    rows: np.ndarray  # i64[M]
+    weights: list[list[Weight]]
+
+
+def operands(kinds: list[list[Weight]]) -> Operands:
+    """Operands of kernels.matmul for kinds[m][s]. FormatError if the formats differ, or the shapes within a kind."""
     for weights in kinds:
         for weight in weights:
             first = Weight(kinds[0][0].format, weights[0].rows, kinds[0][0].cols, {})
@@ -45,4 +52,4 @@ def operands(kinds: list[list[Weight]]) -> tuple[np.ndarray, np.ndarray, np.ndar
                                   f"[{first.rows}, {first.cols}], found {weight.format} [{weight.rows}, {weight.cols}]")
     module = get(kinds[0][0].format)
     addresses = np.array([[module.address(weight) for weight in weights] for weights in kinds], np.int64)
-    return module.TAG, addresses, np.array([weights[0].rows for weights in kinds], np.int64)
+    return Operands(module.TAG, addresses, np.array([weights[0].rows for weights in kinds], np.int64), kinds)

@@ -6,7 +6,7 @@ Semantics   W_eff[r, c] = stored[r, c] followed by sixteen zero bits; exact
 Order       no rounding
 Special     inf and nan stay what they are; nothing is refused
 Errors      the stored size must be rows * cols * 2 bytes (checked when the checkpoint is claimed)
-Golden      formats/bf16: every exponent, subnormals, signed zeros, inf, nan, and a block of random codes
+Golden      formats/bf16: all_codes, block_1x1, block_3x16, block_5x37
 Origin      safetensors dtype BF16
 """
 

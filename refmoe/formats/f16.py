@@ -6,7 +6,7 @@ Semantics   W_eff[r, c] = the stored value widened to binary32; exact, subnormal
 Order       no rounding
 Special     inf and nan stay what they are; nothing is refused
 Errors      the stored size must be rows * cols * 2 bytes (checked when the checkpoint is claimed)
-Golden      formats/f16: every exponent, subnormals, signed zeros, inf, nan, and a block of random codes
+Golden      formats/f16: all_codes, block_1x1, block_3x16, block_5x37
 Origin      safetensors dtype F16
 """
 

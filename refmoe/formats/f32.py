@@ -6,7 +6,7 @@ Semantics   W_eff[r, c] = stored[r, c], bit for bit
 Order       no rounding
 Special     inf and nan stay what they are; nothing is refused
 Errors      the stored size must be rows * cols * 4 bytes (checked when the checkpoint is claimed)
-Golden      formats/f32: every exponent, subnormals, signed zeros, inf, nan, and a block of random codes
+Golden      formats/f32: block_1x1, block_3x16, block_5x37, every_exponent
 Origin      safetensors dtype F32
 """
 

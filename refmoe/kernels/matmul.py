@@ -277,14 +277,14 @@ def _packed(x, x_rows, starts, parts):
     return tiles, packed
 
 
-def matmul(tag, matrices, rows, x, x_rows, starts, out_rows, parts):
-    """Outputs f32[I, rows[m]] of all kinds m: output[out_rows[i]] = W[m,s] x[x_rows[i]] for starts[s] <= i < starts[s+1].
+def matmul(operands, x, x_rows, starts, out_rows, parts):
+    """Outputs f32[I, rows[m]] of all kinds: output[out_rows[i]] = W[m,s] x[x_rows[i]] for starts[s] <= i < starts[s+1].
 
-    tag         element type of W (numerics.vec)
-    matrices    i64[M,S]: addresses of W[m,s], [rows[m], K] row-major and contiguous; rows i64[M]
+    operands    formats.Operands: addresses i64[M,S] of W[m,s], [rows[m], K] row-major and contiguous
     x           f32[X,K] contiguous; x_rows i64[I]; starts i64[S+1]; out_rows i64[I], a permutation
     parts       number of shares, one per thread; any number gives the same bits
     """
+    tag, matrices, rows, _ = operands
     count = x_rows.shape[0]
     widths = rows.tolist()
     out = np.empty(count * sum(widths), np.float32)
@@ -294,9 +294,9 @@ def matmul(tag, matrices, rows, x, x_rows, starts, out_rows, parts):
     else:
         parallel_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, out, out_rows, parts)
     if len(widths) == 1:
-        return [out.reshape(count, -1)]
+        return [out.reshape(count, widths[0])]
     ends = list(accumulate(widths, initial=0))
-    return [out[first * count:last * count].reshape(count, -1) for first, last in pairwise(ends)]
+    return [out[first * count:last * count].reshape(count, last - first) for first, last in pairwise(ends)]
 
 
 @lru_cache(64)
@@ -305,10 +305,10 @@ def _one_set(tokens):
     return np.arange(tokens), np.array((0, tokens))
 
 
-def product(tag, matrices, rows, parts):
-    """Call x f32[T,K] -> list of f32[T,rows[m]], one for each of the stored matrices[m,0]."""
+def product(operands, parts):
+    """Call x f32[T,K] -> list of f32[T,rows[m]], one for each kind of a single set."""
     def call(x):
         each, bounds = _one_set(x.shape[0])
-        return matmul(tag, matrices, rows, x, each, bounds, each, parts)
+        return matmul(operands, x, each, bounds, each, parts)
 
     return call

@@ -6,7 +6,7 @@ Order       exact comparisons in ascending v; a later value wins only if strictl
 Special     nan never wins against a number; a row of nothing but nan gives 0, and the sampler reports it; -0 = +0
 Ties        the lower id
 Errors      none
-Golden      argmax: tie_lowest_id, nan_never_wins, negative_zero, all_negative
+Golden      argmax: all_negative, nan_never_wins, negative_zero, tie_lowest_id
 Origin      this specification. Dissent: torch.argmax leaves ties open and lets nan win
 """
 

@@ -9,10 +9,12 @@ Order       R1 k and v are rounded once to the cache's type (f32: nothing; bf16:
             difference rounded, exp correctly rounded; then in absolute chunks of 512 positions (j // 512), ascending:
             R6 l_c = sum of e in 16 lanes (j mod 16) and the halving tree; R7 o_c[d] = fma(v[j,d], e[j], o_c[d]) for j
             ascending from +0; R8 l = l + l_c, o[d] = o[d] + o_c[d], from +0; R9 y = o / l
-Special     a position out of sight takes no part in any sum; nan never wins R4; a nan score makes the row nan
+Special     a position out of sight takes no part in any sum; nan never wins R4; a score nan or +inf makes
+            the row nan
 Errors      N must be a multiple of G (program check); window >= 1
-Golden      attention: grouped_heads, window_boundary, chunk_boundary, first_position, large_scores, odd_head_dim,
-            one_kv_head
+Golden      attention: chunk_boundary, first_position, grouped_heads, large_scores, odd_head_dim, one_kv_head,
+            out_of_sight_nan, ratio_one, scale_is_an_attribute, three_chunks, window_across_chunks, window_boundary,
+            window_one
 Origin      arXiv:1706.03762, 2305.13245; Mistral's window. Dissent: online softmax rescales, with further roundings
 """
 

@@ -6,7 +6,8 @@ Semantics   y[t,j,f] = sum over i of W_eff[ids[t,j]][f,i] * x[t,i]; with the sec
 Order       the one reduction over i, as in linear. Grouping rows by expert changes the order of work, not a bit
 Special     inf and nan follow IEEE 754; an expert that nobody chose is not read
 Errors      ids outside 0..E-1 cannot arise: routing writes them
-Golden      expert_linear: permuted_experts, repeated_expert, non_square, row_per_choice, every_row_one_expert
+Golden      expert_linear: every_row_one_expert, expert_ids_above_255, non_square, permuted_experts, permuted_tokens,
+            repeated_expert, row_per_choice, square
 Origin      gate and up use the first signature, down the second (Mixtral w1, w3, w2)
 """
 
@@ -31,7 +32,7 @@ def expert_linear(x, ids, w, y):
 
 @kernel
 def by_expert(ids, experts, share):
-    """Choices ids i64[S] sorted by expert, order kept: (starts i64[E+1], choice i64[S], row i64[S] = choice // share)."""
+    """Choices ids i64[S] sorted by expert, order kept: starts i64[E+1], choice i64[S], row i64[S] = choice // share."""
     starts = np.zeros(experts + 1, np.int64)
     for s in range(ids.shape[0]):
         starts[ids[s] + 1] += 1
@@ -58,18 +59,18 @@ def bind(weights, attrs, parts):
     return lambda x, ids: call(x, ids)[0]
 
 
-def bind_many(operands, parts):
+def bind_many(together, parts):
     """Engine call (x, ids) -> list of f32[T,K,F]: several matrices per expert (gate and up) in one launch."""
-    kinds = [experts for (experts,) in operands]
+    kinds = [experts for (experts,) in together]
     if not jit.ENABLED:
         stacks = [np.stack([formats.decode(weight) for weight in experts]) for experts in kinds]
         return lambda x, ids: [plain(x, ids, stack) for stack in stacks]
-    tag, matrices, rows = formats.operands(kinds)
+    operands, experts = formats.operands(kinds), len(kinds[0])
 
     def call(x, ids):
         share = ids.shape[1] if x.ndim == 2 else 1  # choices that read the same row of x
-        starts, choice, row = by_expert(ids.reshape(-1), matrices.shape[1], share)
-        outs = matmul(tag, matrices, rows, x.reshape(-1, x.shape[-1]), row, starts, choice, parts)
-        return [out.reshape(*ids.shape, -1) for out in outs]
+        starts, choice, row = by_expert(ids.reshape(-1), experts, share)
+        outs = matmul(operands, x.reshape(-1, x.shape[-1]), row, starts, choice, parts)
+        return [out.reshape(*ids.shape, out.shape[1]) for out in outs]
 
     return call

@@ -6,7 +6,8 @@ Order       the one reduction (numerics.reduce): 16 lanes, lane k mod 16, fma in
             halving tree 8, 4, 2, 1. Nothing else is rounded. The order depends on K alone: not on T, threads or blocks
 Special     inf and nan follow IEEE 754; no zero is skipped
 Errors      K = 0 is refused by the program check
-Golden      linear: lane_order, partial_lanes, cancellation, many_rows, one_row
+Golden      linear: cancellation, lane_order, many_rows, non_square_matrix, one_row, partial_lanes, router_near_tie,
+            special_values, square_matrix
 Origin      y = x W^T as published ([out, in] storage). Dissent: every BLAS has its own order, often dependent on T
 """
 
@@ -47,4 +48,4 @@ def bind_many(operands, parts):
     if not jit.ENABLED:
         decoded = [formats.decode(weight) for weight in matrices]
         return lambda x: [plain(x, w) for w in decoded]
-    return product(*formats.operands([[weight] for weight in matrices]), parts)
+    return product(formats.operands([[weight] for weight in matrices]), parts)

@@ -48,7 +48,7 @@ def bind(weights, attrs, parts):
     if not jit.ENABLED:
         matrix = formats.decode(weight)
         return lambda x: plain(x, matrix, b)
-    multiply = product(*formats.operands([[weight]]), parts)
+    multiply = product(formats.operands([[weight]]), parts)
 
     def call(x):
         (y,) = multiply(x)

@@ -6,7 +6,7 @@ Semantics   y[t,v] = sum over h of W_eff[v,h] * x[t,h]; W is the stored head, or
 Order       the one reduction, as in linear; no cap, no scale, no bias
 Special     inf and nan follow IEEE 754
 Errors      as linear
-Golden      logits: near_tie, tied_head
+Golden      logits: many_rows, near_tie, tied_head
 Origin      all families of this floor. A tied checkpoint that stores a head as well (Qwen3-0.6B) uses the embedding
 """
 
@@ -41,5 +41,5 @@ def bind(weights, attrs, parts):
     if not jit.ENABLED:
         matrix = formats.decode(weight)
         return lambda x: plain(x, matrix)
-    multiply = product(*formats.operands([[weight]]), parts)
+    multiply = product(formats.operands([[weight]]), parts)
     return lambda x: multiply(x)[0]

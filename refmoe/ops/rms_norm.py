@@ -4,9 +4,11 @@ Signature   x f32[T,H], w f32[H], eps f32 -> y f32[T,H]
 Semantics   y[t,h] = x[t,h] * s[t] * w[h],  s[t] = 1 / sqrt(mean(x[t]^2) + eps)
 Order       R1 q = sum of x*x by the one reduction (numerics.reduce); R2 m = q / f32(H); R3 a = m + eps;
             R4 r = sqrt(a), correctly rounded; R5 s = 1 / r; R6 v = x * s; R7 y = v * w
-Special     a row with inf or nan gives nan; a row of zeros gives zeros
+Special     a row with nan gives nan; an inf gives nan at its place and zeros elsewhere (s = 0), and so does a finite
+            row whose squares overflow, without the nan; a row of zeros gives zeros
 Errors      H = 0 is refused by the program check
-Golden      rms_norm: eps_dominates, one_large, wide_row, padding_lane
+Golden      rms_norm: eps_dominates, one_large, padding_lane, special_values, subnormal_row, weights_near_zero_and_one,
+            wide_row
 Origin      arXiv:1910.07467. Dissent: models run in bfloat16 round v to bfloat16 before R7 (Llama) or y after it
             (gpt-oss)
 """

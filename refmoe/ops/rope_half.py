@@ -9,7 +9,8 @@ Order       R1 p = f32(position), exact below 2^24; R2 a = p * inv_freq; R3 c = 
 Special     inf and nan follow IEEE 754; position 0 with amplitude 1 returns x
 Errors      positions at or above 4194304 (2^22) are refused by the engine; inv_freq is computed as
             numerics.rope_tables says
-Golden      rope_half: position_zero_is_identity, far_position, pairing_is_half_split, several_heads, amplitude
+Golden      rope_half: amplitude, base_one_million, far_position, linear_scaling, llama3_scaling, pairing_is_half_split,
+            position_zero_is_identity, several_heads, yarn_without_amplitude
 Origin      Llama, Mistral, Mixtral and Qwen in published (Hugging Face) row order. Dissent: rope_pairs on permuted
             rows of q and k
 """

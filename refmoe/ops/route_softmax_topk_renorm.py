@@ -5,15 +5,15 @@ Semantics   p = softmax(logits[t]); ids[t] = the k experts with the largest p, b
             weights[t,j] = p[ids[t,j]] / (sum over i of p[ids[t,i]])
 Order       R1 m = max of the row, exact; R2 e = exp(logits - m): the difference rounded, exp correctly rounded;
             R3 z = sum of e in 16 lanes (expert mod 16) and the halving tree; R4 p = e / z; R5 n = sum of the chosen p
-            in rank order, from the best on,
-            each sum rounded; R6 weight = p / n
-Special     nan never beats a number, in R1 and in the choice; with a nan in the row z is nan, so all p are nan: then
-            the
-            k lowest ids are chosen, with weight nan
+            in rank order, from the best on, each sum rounded; R6 weight = p / n
+Special     nan never beats a number, in R1 and in the choice; with a nan or +inf in the row all p are nan:
+            then the k lowest ids are chosen, with weight nan
 Ties        compared by p after R4: the larger first, then the lower id; also at the cut
 Errors      k > E is refused by the program check
-Golden      route_softmax_topk_renorm: renormalised_weights, tie_at_cut, all_equal, all_negative, nan_row, one_choice,
-            wide_256_plus, large_logits
+Golden      route_softmax_topk_renorm: all_equal, all_negative, choose_all, experts_128_choose_8, experts_60_choose_4,
+            experts_64_choose_6, experts_64_choose_8, experts_8_choose_2, infinite_logits, large_logits, nan_row,
+            near_tie_at_cut, one_choice, renormalised_weights, rows_of_different_level, tie_at_cut,
+            tie_made_by_rounding, wide_256_plus
 Origin      Mixtral (always), Qwen3-MoE with norm_topk_prob true. Dissent: top-k first, softmax of the chosen
             (equal in real arithmetic, other bits)
 """

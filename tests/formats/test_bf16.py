@@ -21,6 +21,10 @@ def test_vector(case):
     vectors.assert_same(oracle(case.tensors["weight"]), case.tensors["decoded"])
 
 
+def test_coverage():
+    vectors.check_clause("bf16", format=True)
+
+
 def test_stored_shape():
     assert formats.get("bf16").stored_shapes(3, 5) == {".weight": (3, 5)}
 

@@ -20,6 +20,10 @@ def test_vector(case):
     vectors.assert_same(oracle(case.tensors["weight"]), case.tensors["decoded"])
 
 
+def test_coverage():
+    vectors.check_clause("f16", format=True)
+
+
 def test_stored_shape():
     assert formats.get("f16").stored_shapes(3, 5) == {".weight": (3, 5)}
 

@@ -1,4 +1,4 @@
-"""matmul: sets and kinds, gathered and scattered rows, blocks and panels; nothing is written that is not asked for."""
+"""matmul: sets and kinds, gathered and scattered rows, blocks and panels."""
 
 import numpy as np
 import pytest
@@ -8,43 +8,42 @@ from refmoe import jit
 if not jit.ENABLED:
     pytest.skip("the JIT is off: there are no schedules", allow_module_level=True)
 
+from refmoe.formats import Operands
 from refmoe.kernels.matmul import BLOCK_K, BLOCK_X, FEW, PANEL, TILE_COLS, matmul
 from refmoe.numerics.vec import BF16, F32
 from refmoe.ops import linear
 from tests import vectors
 
 
-def run(tag, kinds, x, x_rows, starts, outs, out_rows, parts):
-    """kinds[m][s]: matrices as arrays."""
+def run(tag, kinds, widths, x, x_rows, starts, out_rows, parts):
+    """kinds[m][s]: matrices as arrays, of widths[m] rows."""
     addresses = np.array([[matrix.ctypes.data for matrix in kind] for kind in kinds], np.int64)
-    rows = np.array([out.shape[1] for out in outs])
-    matmul(tag, addresses, rows, x, np.array(x_rows), np.array(starts), outs, np.array(out_rows), parts)
+    operands = Operands(tag, addresses, np.array(widths), kinds)
+    return matmul(operands, x, np.array(x_rows), np.array(starts), np.array(out_rows), parts)
 
 
 def one(tag, w, x, n, parts):
     """One matrix of n rows, one set of all rows of x."""
-    out = np.empty((len(x), n), np.float32)
-    run(tag, [[w]], x, range(len(x)), [0, len(x)], [out], range(len(x)), parts)
+    (out,) = run(tag, [[w]], [n], x, range(len(x)), [0, len(x)], range(len(x)), parts)
     return out
 
 
-@pytest.mark.parametrize("sizes", [(0, 3, 0, FEW, 1), (FEW - 1, FEW + 1), (0, 0, 2 * TILE_COLS + 1), (1,), (0, 0)])
+@pytest.mark.parametrize("sizes", [(0, 3, 0, FEW, 1), (FEW - 1, FEW + 1), (0, 0, 2 * TILE_COLS + 1), (1,)])
 @pytest.mark.parametrize("widths", [(PANEL + 5,), (3, 2 * PANEL + 1)])
 def test_sets_and_kinds(sizes, widths):
-    """Idle sets, few and many rows; rows of x used twice; rows of out in any order, the others untouched."""
+    """Idle sets, few and many rows; rows of x used twice; outputs in any order."""
     k, rng = 37, np.random.default_rng(len(sizes))
     kinds = [vectors.normal(f"sets w {n}", len(sizes), n, k) for n in widths]
     x, total = vectors.normal("sets x", 9, k), sum(sizes)
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    x_rows, out_rows = rng.integers(0, 9, total), rng.permutation(total + 4)[:total]
-    wanted = [np.full((total + 4, n), 7, np.float32) for n in widths]
+    x_rows, out_rows = rng.integers(0, 9, total), rng.permutation(total)
+    wanted = [np.empty((total, n), np.float32) for n in widths]
     for want, w in zip(wanted, kinds, strict=True):
         for s in range(len(sizes)):
             for i in range(starts[s], starts[s + 1]):
                 want[out_rows[i]] = linear.plain(x[x_rows[i]][None], w[s])[0]
     for parts in (*vectors.PARTS, 40):
-        outs = [np.full((total + 4, n), 7, np.float32) for n in widths]
-        run(F32, kinds, x, x_rows, starts, outs, out_rows, parts)
+        outs = run(F32, kinds, widths, x, x_rows, starts, out_rows, parts)
         for out, want in zip(outs, wanted, strict=True):
             vectors.assert_same(out, want, f"{parts} parts")
 

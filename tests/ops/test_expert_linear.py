@@ -45,9 +45,10 @@ def test_fast_equals_plain(rows, k, experts, width):
 
 def test_choices_are_sorted_by_expert_and_keep_their_order():
     ids = np.array([3, 0, 3, 2, 0, 3])
-    starts, choice = by_expert(ids, 5)
+    starts, choice, row = by_expert(ids, 5, 2)
     assert starts.tolist() == [0, 2, 2, 3, 6, 6]
     assert choice.tolist() == [1, 4, 3, 0, 2, 5]
+    assert row.tolist() == [0, 2, 1, 0, 1, 2]
 
 
 def test_several_matrices_in_one_launch():
