@@ -95,7 +95,7 @@ BOYS = "Ben Tom Timmy Jack Sam Tim Max John Bob Joe Tommy Jimmy Benny Billy Andy
 
 def read_text(path: Path) -> str:
     """Read a corpus file; repair the doubly encoded quotes and dashes that TinyStories contains."""
-    text = gzip.open(path, "rt", encoding="utf-8", newline="").read()
+    text = gzip.decompress(path.read_bytes()).decode("utf-8")
     for bad, good in (("â€œ", '"'), ("â€™", "'"), ("â€˜", "'"), ("â€“", "-"), ("â€”", "-"), ("â€Š", " ")):
         text = text.replace(bad, good)
     text = re.sub("â€[\x80-\xa0]?", '"', text)
@@ -599,7 +599,7 @@ def command_train(args: argparse.Namespace) -> None:
     (args.work / "train.pid").write_text(str(os.getpid()))
     count = sum(p.numel() for p in model.parameters())
     print(f"{count} parameters; tokens real {len(real.flat)}, sampled {len(fake.flat)}", flush=True)
-    begin, saved, losses = time.process_time() - cpu, time.time(), []
+    begin, saved, first, losses = time.process_time() - cpu, time.time(), step if args.rewarm else 0, []
     total = args.steps
     while True:
         if (args.work / "steps").exists():
@@ -607,7 +607,12 @@ def command_train(args: argparse.Namespace) -> None:
         if step >= total:
             break
         left = (total - step) / (args.decay * total)  # < 1 in the decay phase
-        rate = min(1.0, left, (step + 1) / 50)
+        if args.clock:
+            begin_decay, end = args.clock
+            left = (end - time.time()) / (end - begin_decay)
+            if left <= 0:
+                total = step + 1
+        rate = min(1.0, max(left, 0.0), (step + 1 - first) / 50)
         length = 256 if left > 1 else 512
         rows = args.tokens // length
         share = args.real if left > 1 else args.real_decay
@@ -777,6 +782,10 @@ def main() -> None:
     p.add_argument("--real", type=float, default=0.3, help="share of real text before the decay")
     p.add_argument("--real-decay", type=float, default=0.7, help="share of real text in the decay")
     p.add_argument("--every", type=int, default=250, help="steps between checks on the development set")
+    p.add_argument("--rewarm", action="store_true", help="ramp the rate up again on resuming")
+    p.add_argument(
+        "--clock", type=float, nargs=2, metavar="SECONDS", help="decay between these Unix times, whatever --steps says"
+    )
     p.add_argument("--init", type=Path, help="start from the weights of this state.pt")
     p.set_defaults(run=command_train)
     p = sub.add_parser("export", help="write the published files in bfloat16")

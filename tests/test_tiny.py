@@ -205,11 +205,39 @@ def test_readme_lists_every_model_and_op():
             assert re.search(rf"\b{path.stem}\b", README)
 
 
-@pytest.mark.parametrize("name", tiny.NAMES)
-def test_weights_come_from_the_counter(name):
+@pytest.fixture
+def make_tiny():
+    """The script."""
     spec = importlib.util.spec_from_file_location("make_tiny", tiny.ROOT / "scripts" / "make_tiny.py")
-    make_tiny = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(make_tiny)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_builder_refuses_to_change_bits(make_tiny, tmp_path, monkeypatch, capsys):
+    shutil.copytree(tiny.TINY / "llama", tmp_path / "llama")
+    monkeypatch.setattr(make_tiny, "ROOT", tmp_path)
+    assert make_tiny.main(["llama"]) == make_tiny.main(["check", "llama"]) == 0
+    path = tmp_path / "llama" / "trace.safetensors"
+    changed = trace.read(path)
+    changed["layers.0.q"].view(np.uint32)[0, 0] ^= 1
+    trace.write(path, tiny.model("llama"), changed)
+    raw = path.read_bytes()
+    capsys.readouterr()
+    assert make_tiny.main(["llama"]) == make_tiny.main(["check", "llama"]) == 1
+    assert "tensor layers.0.q has other bits (numerics 1: a changed bit needs a new" in capsys.readouterr().out
+    assert path.read_bytes() == raw
+    monkeypatch.setattr(make_tiny.refmoe, "NUMERICS_VERSION", 2)
+    assert make_tiny.main(["llama"]) == 0  # allowed now, and right again
+    assert trace.read(path).metadata["numerics_version"] == 2
+    assert trace.read(path)["layers.0.q"].view(np.uint32)[0, 0] ^ 1 == changed["layers.0.q"].view(np.uint32)[0, 0]
+    (tmp_path / "llama" / "ids.json").unlink()
+    assert make_tiny.main(["check", "llama"]) == 1
+    assert make_tiny.main(["llama"]) == 0 and (tmp_path / "llama" / "ids.json").is_file()
+
+
+@pytest.mark.parametrize("name", tiny.NAMES)
+def test_weights_come_from_the_counter(name, make_tiny):
     opened = checkpoint.open(tiny.TINY / name)
     fresh = make_tiny.weights(name, make_tiny.RECIPES[name][3])
     infos = list(opened.tensors.values())
