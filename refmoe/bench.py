@@ -15,36 +15,38 @@ from collections.abc import Callable
 
 import numpy as np
 
-from refmoe import info, jit
+from refmoe import info
 from refmoe.generate import peak_memory
-from refmoe.jit import parallel_kernel, prange
+from refmoe.jit import item_kernel
+from refmoe.kernels import team
 from refmoe.numerics.counter import fill_uniform
-from refmoe.numerics.vec import F32, address, load16, splat, tree, vadd
+from refmoe.numerics.vec import F32, load16, splat, store1, tree, vadd, view64
 
-BUFFER = 1 << 28  # f32 elements' bytes of the read buffer: 256 MiB
+BUFFER = 1 << 28  # bytes of the read buffer
+STRETCHES = 1 << 8  # work items of one read, 1 MiB each
 WINDOWS = 9
 
 
-@parallel_kernel
-def _read(buffer, sums, parts):
-    """Sum a f32 buffer whose length is a multiple of 64 * parts; each part walks its own stretch."""
-    share = buffer.shape[0] // parts // 64 * 256
-    for part in prange(parts):
-        a = address(buffer) + part * share
-        s0 = splat(np.float32(0.0))
-        s1, s2, s3 = s0, s0, s0
-        for i in range(a, a + share, 256):
-            s0, s1 = vadd(s0, load16(F32, i)), vadd(s1, load16(F32, i + 64))
-            s2, s3 = vadd(s2, load16(F32, i + 128)), vadd(s3, load16(F32, i + 192))
-        sums[part] = tree(vadd(vadd(s0, s1), vadd(s2, s3)))
+@item_kernel
+def _read_item(block, item, slot):
+    """Sum one stretch of memory; block: address, bytes of a stretch (a multiple of 256), address of the sums."""
+    b = view64(block, 3)
+    s0 = splat(np.float32(0.0))
+    s1, s2, s3 = s0, s0, s0
+    for i in range(b[0] + item * b[1], b[0] + (item + 1) * b[1], 256):
+        s0, s1 = vadd(s0, load16(F32, i)), vadd(s1, load16(F32, i + 64))
+        s2, s3 = vadd(s2, load16(F32, i + 128)), vadd(s3, load16(F32, i + 192))
+    store1(b[2] + item * 4, tree(vadd(vadd(s0, s1), vadd(s2, s3))))
 
 
 class ReadBandwidth:
-    """Measures bytes per second of reading memory with `threads` threads."""
+    """Measures bytes per second of reading memory with `threads` threads, each walking its own half (third, ...)."""
 
     def __init__(self, threads: int):
-        self.threads = jit.set_threads(threads)
-        self.buffer, self.sums = np.ones(BUFFER // 4, np.float32), np.empty(threads, np.float32)
+        self.threads = threads
+        self.buffer, self.sums = np.ones(BUFFER // 4, np.float32), np.zeros(STRETCHES, np.float32)
+        places = [self.buffer.ctypes.data, BUFFER // STRETCHES, self.sums.ctypes.data]
+        self.block = np.array(places, np.int64)
         self.measure()
 
     def measure(self) -> float:
@@ -52,8 +54,8 @@ class ReadBandwidth:
         best = 0.0
         for _ in range(3):
             begin = time.perf_counter()
-            _read(self.buffer, self.sums, self.threads)
-            best = max(best, self.buffer.nbytes / (time.perf_counter() - begin))
+            team.run(team.gather(self.threads), _read_item(), self.block, STRETCHES, self.threads)
+            best = max(best, BUFFER / (time.perf_counter() - begin))
         return best
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from refmoe import jit, ops
 from refmoe.errors import RefmoeError, UsageError
-from refmoe.jit import parallel_kernel, prange
+from refmoe.jit import kernel
 from refmoe.kvcache import Sequence
 from refmoe.numerics import rope_tables
 from refmoe.program import Program, Step
@@ -25,17 +25,17 @@ POSITION_LIMIT = 1 << 22  # rope computes angles of positions below this
 Record = Callable[[str, np.ndarray], None]
 
 
-@parallel_kernel
-def _subnormals(values, products, parts):
-    for part in prange(parts):
-        products[part] = np.float32(values[0] * values[1])
+@kernel
+def _product(a, b):
+    return np.float32(a * b)
 
 
-def check_arithmetic(threads: int) -> None:
-    """RefmoeError if some other library has switched this process to flush subnormal numbers to zero."""
-    products = np.empty(threads, np.float32)
-    _subnormals(np.array([2.0**-100, 2.0**-30], np.float32), products, threads)
-    if not (products == np.float32(2.0**-130)).all():
+def check_arithmetic() -> None:
+    """RefmoeError if some other library has switched this thread to flush subnormal numbers to zero.
+
+    Helper threads inherit the setting of the thread that starts them.
+    """
+    if _product(np.float32(2.0**-100), np.float32(2.0**-30)) != 2.0**-130:
         raise RefmoeError("floating point: expected subnormal numbers to be kept, found flush-to-zero switched on in "
                           "this process (torch.set_flush_denormal or a library built with -ffast-math)")
 
@@ -53,8 +53,8 @@ class Engine:
         if threads is not None and not 1 <= threads <= jit.max_threads():
             raise UsageError(f"threads: expected 1 to {jit.max_threads()} (NUMBA_NUM_THREADS), found {threads}")
         self.program, self.kv_dtype = program, kv_dtype
-        self.threads = jit.set_threads(threads)
-        check_arithmetic(self.threads)
+        self.threads = (threads or jit.max_threads()) if jit.ENABLED else 1
+        check_arithmetic()
         self.tables = {name: rope_tables.from_spec(spec) for name, spec in program.tables.items()}
         self._head = self._bind(program.head, weights, None)
         self._layers = [self._bind(program.blocks[kind], weights, layer) for layer, kind in enumerate(program.kinds)]
@@ -100,7 +100,6 @@ class Engine:
         for seq, ids in jobs:
             if seq.length + ids.shape[0] > POSITION_LIMIT:
                 raise UsageError(f"position: expected less than {POSITION_LIMIT}, found {seq.length + ids.shape[0]}")
-        jit.set_threads(self.threads)
         logits: list[list[np.ndarray]] = [[] for _ in jobs]
         for pieces in _passes([ids.shape[0] for _, ids in jobs], chunk):
             x = self._pass([(jobs[n][0], jobs[n][1][first:last]) for n, first, last in pieces], record)

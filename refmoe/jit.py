@@ -14,13 +14,13 @@ import hashlib
 import os
 import sys
 import tempfile
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("NUMBA_DISABLE_INTEL_SVML", "1")
 
 import numba  # after the switch above
-from numba import prange
 from numba.extending import intrinsic, overload
 
 ENABLED = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
@@ -78,39 +78,39 @@ def cache_is_cold() -> bool:
     return ENABLED and (CACHE_DIRECTORY is None or not any(CACHE_DIRECTORY.glob("*/*.nbi")))
 
 
-def _compile(function, **options):
-    if not ENABLED:
-        return function
+def _in_our_cache(compile_now):
+    """Run a decoration with the process-wide cache directory set to ours."""
     saved = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(CACHE_DIRECTORY or "")
     try:
-        return numba.njit(function, cache=CACHE_DIRECTORY is not None, nogil=True, error_model="numpy", **options)
+        return compile_now()
     finally:
         numba.config.CACHE_DIR = saved
 
 
 def kernel(function):
     """Compile a serial kernel. With the JIT off the function itself runs, with the same bits."""
-    return _compile(function)
-
-
-def parallel_kernel(function):
-    """Compile a kernel whose prange runs over independent outputs only; the bits do not depend on the threads."""
-    return _compile(function, parallel=True)
-
-
-def set_threads(count: int | None) -> int:
-    """Use `count` threads (None: what NUMBA_NUM_THREADS or the machine says); returns the number in force."""
     if not ENABLED:
-        return 1
-    numba.set_num_threads(max_threads() if count is None else count)
-    return numba.get_num_threads()
+        return function
+    options = {"cache": CACHE_DIRECTORY is not None, "nogil": True, "error_model": "numpy"}
+    return _in_our_cache(lambda: numba.njit(function, **options))
+
+
+def item_kernel(function):
+    """A work item function(block i64, item i64, slot i64) for kernels.team: a call that compiles it when first asked
+    and returns its address as a C function."""
+    @cache
+    def compiled():
+        options = {"cache": CACHE_DIRECTORY is not None, "error_model": "numpy"}
+        return _in_our_cache(lambda: numba.cfunc("void(int64, int64, int64)", **options)(function))
+
+    return lambda: compiled().address
 
 
 def max_threads() -> int:
-    """The largest number of threads that set_threads accepts."""
+    """The number of threads that NUMBA_NUM_THREADS, or else the machine, offers."""
     return numba.config.NUMBA_NUM_THREADS if ENABLED else 1  # type: ignore[attr-defined]
 
 
-__all__ = ["CACHE_DIRECTORY", "ENABLED", "cache_is_cold", "intrinsic", "kernel", "max_threads", "overload",
-           "parallel_kernel", "prange", "set_threads", "source_digest"]
+__all__ = ["CACHE_DIRECTORY", "ENABLED", "cache_is_cold", "intrinsic", "item_kernel", "kernel", "max_threads",
+           "overload", "source_digest"]

@@ -30,7 +30,7 @@ FLOORS = {
 BUDGETS = {"ops": 110, "formats": 150, "archs": 120, "cli": 200}  # of one file; all others 300
 SPECIAL_BUDGETS = {
     "archs/parts": (150, "fragments of all families: the files that use it stay below 80"),
-    "numerics/vec": (450, "some forty intrinsics of one instruction each, which belong together"),
+    "numerics/vec": (520, "some fifty intrinsics of one instruction each, which belong together"),
     "kernels/matmul": (330, "one row, many rows and grouped rows share tables, packing and tiles"),
     "ops/__init__": (60, "the registry"),
 }
@@ -179,13 +179,13 @@ def test_numba_only_through_jit(module):
         for name in names:
             if name.partition(".")[0] in ("numba", "llvmlite") and module != "jit":
                 assert module in ("numerics/fma", "numerics/vec"), f"{module}: {name}"
-                assert name.startswith(("numba.core", "llvmlite")), f"{module}: {name}"
+                assert name.startswith(("numba.core", "numba.np.arrayobj", "llvmlite")), f"{module}: {name}"
 
 
 def kernels(tree: ast.AST) -> list[ast.FunctionDef]:
-    """Functions compiled by jit.kernel or jit.parallel_kernel."""
+    """Functions compiled by jit.kernel or jit.item_kernel."""
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
-            and any(ast.unparse(d).rpartition(".")[2] in ("kernel", "parallel_kernel") for d in node.decorator_list)]
+            and any(ast.unparse(d).rpartition(".")[2] in ("kernel", "item_kernel") for d in node.decorator_list)]
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if folder(name) in ("ops", "formats")))

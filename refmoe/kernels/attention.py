@@ -1,7 +1,8 @@
 """Attention schedule: four query heads of one token and one KV head at a time, over the chunks of a KV cache.
 
 The bits are those of ops.attention: scores by the one reduction, exact maximum, correctly rounded exp, absolute chunks
-of CHUNK positions whose sums are added in ascending order. Threads take different (token, KV head, four heads) items.
+of CHUNK positions whose sums are added in ascending order. The work items (token, KV head, four heads) are shared
+between the threads of kernels.team.
 
 Cache layout: a table of chunk addresses; a chunk is [kv_heads][CHUNK][vectors * 16] stored elements, rows padded with
 zeros to whole vectors of 16. Score layout: [position][4 heads], so that a register tile of 4 keys x 4 heads is stored
@@ -10,9 +11,11 @@ as it comes. Positions that only fill up a vector get the score -inf and the wei
 
 import numpy as np
 
-from refmoe.jit import kernel, parallel_kernel, prange
+from refmoe.jit import item_kernel, kernel
+from refmoe.kernels import team
 from refmoe.kernels.elementwise import exp16
 from refmoe.numerics.vec import (
+    BF16,
     F32,
     address,
     load1,
@@ -32,6 +35,7 @@ from refmoe.numerics.vec import (
     tile_zero,
     vadd,
     vdiv,
+    view64,
     vmax,
     vmul,
     vsub,
@@ -40,6 +44,9 @@ from refmoe.numerics.vec import (
 CHUNK = 512  # positions per chunk: part of the specification, see ops.attention
 VECTOR = 64  # bytes of 16 f32
 AHEAD = 4096  # bytes between the key being read and the one asked for: four rows at once defeat hardware prefetch
+# Operands of a job, int64: addresses, counts and sizes
+(Q, K_TABLE, V_TABLE, OUT, TOKENS, POSITION, WINDOW, SCALE, HEADS, KV_HEADS, HEAD_DIM, SCRATCH,
+ SCRATCH_BYTES) = range(13)
 SMALL = 1 << 16  # products q.k below which sharing costs more than it gains
 
 
@@ -154,7 +161,7 @@ def _attend(tag, q, k_table, v_table, head, heads, group, head_dim, low, high, s
     row_bytes = vectors * 16 * tag.itemsize
     offset = group * CHUNK * row_bytes
     base, end = low // 16 * 16, (high + 16) // 16 * 16
-    spare, packed = address(work), address(work) + VECTOR
+    spare, packed = work, work + VECTOR
     sums = packed + vectors * 4 * VECTOR
     _pack_queries(q + head * head_dim * 4, heads, head_dim, vectors, packed)
     _scores(tag, k_table, offset, row_bytes, vectors, base, end, packed, scale, scores)
@@ -174,32 +181,54 @@ def _attend(tag, q, k_table, v_table, head, heads, group, head_dim, low, high, s
 
 
 @kernel
-def _part(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, part, parts):
-    """Every parts-th item (token, KV head, four heads)."""
-    ratio, tokens = heads // kv_heads, q.shape[0]
-    fours = (ratio + 3) // 4
-    width = heads * head_dim * 4
-    scores = np.empty((min(window, position + tokens) + 32) * 4, np.float32)
-    work = np.empty(16 + (head_dim + 15) // 16 * 128, np.float32)
-    for item in range(part, tokens * kv_heads * fours, parts):
-        t, group, four = item % tokens, item // tokens // fours, item // tokens % fours
-        high = position + t
-        low = max(np.int64(0), high - window + 1)
-        _attend(tag, address(q) + t * width, k_table, v_table, group * ratio + four * 4, min(4, ratio - four * 4),
-                group, head_dim, low, high, scale, address(out) + t * width, address(scores), work)
+def _item(tag, block, item, slot):
+    """One token, one KV head, four of its query heads."""
+    b = view64(block, 13)
+    tokens, heads, kv_heads, head_dim = b[TOKENS], b[HEADS], b[KV_HEADS], b[HEAD_DIM]
+    ratio = heads // kv_heads
+    fours, width = (ratio + 3) // 4, heads * head_dim * 4
+    t, group, four = item % tokens, item // tokens // fours, item // tokens % fours
+    high = b[POSITION] + t
+    low = max(np.int64(0), high - b[WINDOW] + 1)
+    chunks = high // CHUNK + 1
+    scores = b[SCRATCH] + slot * b[SCRATCH_BYTES]
+    _attend(tag, b[Q] + t * width, view64(b[K_TABLE], chunks), view64(b[V_TABLE], chunks), group * ratio + four * 4,
+            min(4, ratio - four * 4), group, head_dim, low, high, load1(b[SCALE]), b[OUT] + t * width,
+            scores + _work_bytes(head_dim), scores)
 
 
 @kernel
-def serial_attention(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out):
-    """parallel_attention on the calling thread alone."""
-    _part(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, np.int64(0), np.int64(1))
+def _work_bytes(head_dim):
+    """Bytes of the working set of one item besides its scores: a spare vector, packed queries, sums."""
+    return VECTOR + (head_dim + 15) // 16 * 8 * VECTOR
 
 
-@parallel_kernel
-def parallel_attention(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, parts):
-    """attend_rows with the items shared between `parts` threads."""
-    for part in prange(parts):
-        _part(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, np.int64(part), parts)
+@item_kernel
+def _item_f32(block, item, slot):
+    _item(F32, block, item, slot)
+
+
+@item_kernel
+def _item_bf16(block, item, slot):
+    _item(BF16, block, item, slot)
+
+
+ITEM = {np.dtype(np.float32): _item_f32, np.dtype(np.uint16): _item_bf16}
+
+
+@kernel
+def _attention(control, item, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, shares):
+    """Fill in the operands and do the work."""
+    block, tokens = np.empty(13, np.int64), q.shape[0]
+    size = (min(window, position + tokens) + 32) * 16 + _work_bytes(head_dim)
+    scratch, factor = np.empty(shares * size // 4, np.float32), np.empty(1, np.float32)
+    factor[0] = scale
+    block[Q], block[K_TABLE], block[V_TABLE], block[OUT] = address(q), address(k_table), address(v_table), address(out)
+    block[TOKENS], block[POSITION], block[WINDOW], block[SCALE] = tokens, position, window, address(factor)
+    block[HEADS], block[KV_HEADS], block[HEAD_DIM] = heads, kv_heads, head_dim
+    block[SCRATCH], block[SCRATCH_BYTES] = address(scratch), size
+    team.run(control, item, block, tokens * kv_heads * ((heads // kv_heads + 3) // 4), shares)
+    return scratch.shape[0] + factor.shape[0]  # in use through their addresses until here
 
 
 def attend_rows(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, parts):
@@ -209,7 +238,6 @@ def attend_rows(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, s
     q, out       f32[T, heads * head_dim] contiguous; window: number of visible positions, itself included
     parts        number of shares, one per thread; any number gives the same bits
     """
-    if parts == 1 or q.size * (position + q.shape[0]) < SMALL:
-        serial_attention(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out)
-    else:
-        parallel_attention(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, parts)
+    shares = 1 if q.size * (position + q.shape[0]) < SMALL else parts
+    _attention(team.gather(shares), ITEM[tag.dtype](), q, k_table, v_table, position, heads, kv_heads, head_dim, scale,
+               window, out, shares)

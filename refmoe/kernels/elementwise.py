@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from refmoe.jit import kernel, parallel_kernel, prange
+from refmoe.jit import item_kernel, kernel
+from refmoe.kernels import team
 from refmoe.numerics.elementary import EXP_COEFFICIENTS, LN2_HI, LN2_LO, LOG2E, MAGIC
 from refmoe.numerics.vec import (
     F32,
@@ -18,6 +19,7 @@ from refmoe.numerics.vec import (
     vadd,
     vdiv,
     vfma,
+    view64,
     vmax,
     vmin,
     vmul,
@@ -25,7 +27,8 @@ from refmoe.numerics.vec import (
     widen,
 )
 
-SMALL = 1 << 14  # elements below which sharing costs more than it gains
+SMALL = 1 << 13  # elements below which sharing costs more than it gains
+STRETCH = 1 << 12  # elements of a work item
 EXP_HIGH, EXP_LOW = np.float32(89.0), np.float32(-104.0)  # beyond these the rounded result is inf, or +0
 
 
@@ -50,9 +53,8 @@ def _swiglu16(gate, up):
 
 
 @kernel
-def swiglu_part(gate, up, out, first, last):
-    """out = silu(gate) * up for elements first..last of contiguous f32[S]."""
-    g, u, y = address(gate), address(up), address(out)
+def _swiglu(g, u, y, first, last):
+    """y = silu(g) * u for elements first..last of contiguous f32 at three addresses."""
     whole = first + max(last - first, 0) // 16 * 16
     for i in range(first, whole, 16):
         store16(y + i * 4, _swiglu16(load16(F32, g + i * 4), load16(F32, u + i * 4)))
@@ -62,21 +64,25 @@ def swiglu_part(gate, up, out, first, last):
         store_partial(y + whole * 4, x, rest)
 
 
-@parallel_kernel
-def parallel_swiglu(gate, up, out, parts):
-    """swiglu_part over all elements, shared between `parts` threads."""
-    step = (gate.shape[0] + parts - 1) // parts
-    for part in prange(parts):
-        first = np.int64(part) * step
-        swiglu_part(gate, up, out, first, min(gate.shape[0], first + step))
+@item_kernel
+def _swiglu_item(block, item, slot):
+    """STRETCH consecutive elements; block: addresses of gate, up, out, and the number of elements."""
+    b = view64(block, 4)
+    first = item * STRETCH
+    _swiglu(b[0], b[1], b[2], first, min(b[3], first + STRETCH))
+
+
+@kernel
+def _swiglu_rows(control, item, gate, up, out, shares):
+    block = np.empty(4, np.int64)
+    block[0], block[1], block[2], block[3] = address(gate), address(up), address(out), gate.shape[0]
+    team.run(control, item, block, (gate.shape[0] + STRETCH - 1) // STRETCH, shares)
 
 
 def swiglu_rows(gate, up, out, parts):
-    """out = silu(gate) * up over flat contiguous f32[S]."""
-    if parts == 1 or gate.shape[0] < SMALL:
-        swiglu_part(gate, up, out, 0, gate.shape[0])
-    else:
-        parallel_swiglu(gate, up, out, parts)
+    """out = silu(gate) * up over flat contiguous f32[S], shared between `parts` threads."""
+    shares = 1 if gate.shape[0] < SMALL else parts
+    _swiglu_rows(team.gather(shares), _swiglu_item(), gate, up, out, shares)
 
 
 @kernel

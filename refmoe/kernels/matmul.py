@@ -5,10 +5,8 @@ one). Kind m has its own matrix for every set, and its own output. Every output 
 W_eff and one row of x: sixteen lanes, fma in ascending k, halving tree. What varies is only the order in which outputs
 are visited:
 - a set of few rows streams W row by row: one linear walk through memory, which hardware prefetch follows (`_stream`);
-- a set of many rows widens PANEL rows of W to f32, packs x, and multiplies register tiles (`_multiply`); between
-  blocks of k the partial lanes are stored and loaded again, which is exact.
-Each thread walks its own share of the items (set, kind, panel) front to back and then helps with the other shares, so
-that none waits for a slower one.
+- a set of many rows packs x and multiplies register tiles (kernels.panels).
+The work items are (set, kind, panel), shared between the threads of kernels.team.
 """
 
 from functools import lru_cache
@@ -16,34 +14,28 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from refmoe.jit import kernel, parallel_kernel, prange
+from refmoe.jit import item_kernel, kernel
+from refmoe.kernels import team
+from refmoe.kernels.panels import LINE, PANEL, PANEL_BYTES, SPILL_BYTES, multiply, pack
 from refmoe.numerics.vec import (
+    BF16,
+    F16,
     F32,
     TILE_COLS,
-    TILE_ROWS,
     address,
     lane,
-    load16,
-    load_partial,
-    splat,
     store1,
-    store16,
-    take,
     tile_fma,
     tile_fma_partial,
-    tile_load,
-    tile_store,
     tile_trees,
     tile_zero,
+    view64,
 )
 
-PANEL = 32  # rows of W that one work item owns
-FEW = 4 * TILE_COLS // 2  # groups with fewer rows of x than this are streamed
-BLOCK_K = 32  # vectors of 16 per block of k: 512 elements
-BLOCK_X = 16  # column tiles of x per pass over a panel
+FEW = 4 * TILE_COLS // 2  # sets with fewer rows of x than this are streamed
 SMALL = 1 << 19  # multiplications below which sharing costs more than it gains
-LINE = 64  # bytes of one vector, of one cache line
-TILE_BYTES = TILE_ROWS * TILE_COLS * LINE
+# Operands of a job, int64: addresses unless said otherwise
+MATRICES, SETS, ROWS, X, COLS, X_ROWS, STARTS, TILES, PACKED, PLACES, OUT_ROWS, WORK, SCRATCH = range(13)
 
 
 @kernel
@@ -51,11 +43,10 @@ def _stream(tag, w, cols, first, last, x, x_rows, out, width, out_rows):
     """Rows first..last of one matrix times all rows of x in the set; W is read once, front to back."""
     size = tag.itemsize
     whole = cols // 16 * 16
-    x_base = address(x)
     for r in range(first, last):
         row = w + r * cols * size
         for s in range(x_rows.shape[0]):
-            xs = x_base + x_rows[s] * cols * 4
+            xs = x + x_rows[s] * cols * 4
             t = tile_zero(1, 1)
             for k in range(0, whole, 16):
                 t = tile_fma(t, tag, row + k * size, 0, xs + k * 4, 0)
@@ -65,93 +56,52 @@ def _stream(tag, w, cols, first, last, x, x_rows, out, width, out_rows):
 
 
 @kernel
-def _widen_panel(tag, w, cols, first, last, k0, k1, panel):
-    """Rows first..last, vectors k0..k1 of 16 -> panel[tile row][k][TILE_ROWS][16]; absent rows and elements are +0."""
-    size = tag.itemsize
-    where = address(panel)
-    for r in range(first, first + PANEL, TILE_ROWS):
-        for k in range(k0, k1):
-            for i in range(r, r + TILE_ROWS):
-                source = w + (i * cols + k * 16) * size
-                if i >= last:
-                    store16(where, splat(np.float32(0.0)))
-                elif k * 16 + 16 <= cols:
-                    store16(where, load16(tag, source))
-                else:
-                    store16(where, load_partial(tag, source, cols - k * 16))
-                where += LINE
+def _product_item(tag, block, item, slot):
+    """One panel of one matrix times one set of rows."""
+    b = view64(block, 13)
+    work = view64(b[WORK] + item * 24, 3)
+    s, m, first = work[0], work[1], work[2]
+    starts, cols = view64(b[STARTS], b[SETS] + 1), b[COLS]
+    low, count = starts[s], starts[s + 1] - starts[s]
+    w, width = view64(b[MATRICES], (m + 1) * b[SETS])[m * b[SETS] + s], view64(b[ROWS], m + 1)[m]
+    out, out_rows = view64(b[PLACES], m + 1)[m], view64(b[OUT_ROWS] + low * 8, count)
+    last = min(first + PANEL, width)
+    if count >= FEW:
+        packed = b[PACKED] + view64(b[TILES], s + 1)[s] * ((cols + 15) // 16) * TILE_COLS * LINE
+        scratch = b[SCRATCH] + slot * (PANEL_BYTES + SPILL_BYTES)
+        multiply(tag, w, cols, first, last, packed, out, width, out_rows, scratch)
+    else:
+        _stream(tag, w, cols, first, last, b[X], view64(b[X_ROWS] + low * 8, count), out, width, out_rows)
 
 
-@kernel
-def _pack(x, x_rows, packed, tile):
-    """TILE_COLS gathered rows of x -> packed[tile][k][TILE_COLS][16], padded with +0."""
-    cols = x.shape[1]
-    vectors = (cols + 15) // 16
-    base = address(packed) + tile * vectors * TILE_COLS * LINE
-    for c in range(TILE_COLS):
-        source = address(x) + x_rows[min(c, x_rows.shape[0] - 1)] * cols * 4
-        for k in range(vectors):
-            where = base + (k * TILE_COLS + c) * LINE
-            if c >= x_rows.shape[0]:
-                store16(where, splat(np.float32(0.0)))
-            elif k * 16 + 16 <= cols:
-                store16(where, load16(F32, source + k * LINE))
-            else:
-                store16(where, load_partial(F32, source + k * LINE, cols - k * 16))
+@item_kernel
+def _product_f32(block, item, slot):
+    _product_item(F32, block, item, slot)
 
 
-@kernel
-def _tile(w, x, steps, spill, fresh):
-    """Continue one register tile over `steps` vectors of k; its lanes live in `spill` between blocks."""
-    t = tile_zero(TILE_ROWS, TILE_COLS)
-    if not fresh:
-        t = tile_load(t, spill)
-    for _ in range(steps):
-        t = tile_fma(t, F32, w, LINE, x, LINE)
-        w += TILE_ROWS * LINE
-        x += TILE_COLS * LINE
-    tile_store(spill, t)
+@item_kernel
+def _product_bf16(block, item, slot):
+    _product_item(BF16, block, item, slot)
 
 
-@kernel
-def _block(panel, packed, x_step, tiles, steps, spill, fresh):
-    """One block of k for a panel and `tiles` column tiles; two column tiles share each visit of a tile row."""
-    rows = PANEL // TILE_ROWS
-    for pair in range(0, tiles, 2):
-        for r in range(rows):
-            for c in range(pair, min(pair + 2, tiles)):
-                _tile(panel + r * steps * TILE_ROWS * LINE, packed + c * x_step, steps,
-                      spill + (c * rows + r) * TILE_BYTES, fresh)
+@item_kernel
+def _product_f16(block, item, slot):
+    _product_item(F16, block, item, slot)
 
 
-@kernel
-def _finish(spill, first, last, out, width, out_rows):
-    """Trees of all spilled tiles of one pass, stored where they belong; padding is dropped."""
-    where = address(spill)
-    for c in range(0, out_rows.shape[0], TILE_COLS):
-        for r in range(first, first + PANEL, TILE_ROWS):
-            y = tile_trees(tile_load(tile_zero(TILE_ROWS, TILE_COLS), where))
-            where += TILE_BYTES
-            for i in range(TILE_ROWS * TILE_COLS):
-                row, col = r + i // TILE_COLS, c + i % TILE_COLS
-                if row < last and col < out_rows.shape[0]:
-                    store1(out + (out_rows[col] * width + row) * 4, lane(y, i))
+ITEM = {np.dtype(np.float32): _product_f32, np.dtype(np.uint16): _product_bf16, np.dtype(np.int16): _product_f16}
 
 
-@kernel
-def _multiply(tag, w, cols, first, last, packed, out, width, out_rows, panel, spill):
-    """One panel of one matrix times all packed rows of its set."""
-    vectors = (cols + 15) // 16
-    x_step = vectors * TILE_COLS * LINE
-    tiles = (out_rows.shape[0] + TILE_COLS - 1) // TILE_COLS
-    for c in range(0, tiles, BLOCK_X):
-        count = min(BLOCK_X, tiles - c)
-        for k in range(0, vectors, BLOCK_K):
-            steps = min(BLOCK_K, vectors - k)
-            _widen_panel(tag, w, cols, first, last, k, k + steps, panel)
-            _block(address(panel), packed + c * x_step + k * TILE_COLS * LINE, x_step, count, steps, address(spill),
-                   k == 0)
-        _finish(spill, first, last, out, width, out_rows[c * TILE_COLS:(c + count) * TILE_COLS])
+@item_kernel
+def _pack_item(block, item, slot):
+    """One column tile: the tile of set s that comes as number `item`."""
+    b = view64(block, 13)
+    starts, tiles, s = view64(b[STARTS], b[SETS] + 1), view64(b[TILES], b[SETS] + 1), 0
+    while tiles[s + 1] <= item:
+        s += 1
+    low = starts[s] + (item - tiles[s]) * TILE_COLS
+    rows = view64(b[X_ROWS] + low * 8, min(TILE_COLS, starts[s + 1] - low))
+    pack(b[X], b[COLS], rows, b[PACKED] + item * ((b[COLS] + 15) // 16) * TILE_COLS * LINE)
 
 
 @kernel
@@ -194,87 +144,22 @@ def _tile_starts(starts):
 
 
 @kernel
-def _pack_part(x, x_rows, starts, tiles, packed, part, parts):
-    """Pack every parts-th column tile."""
-    for s in range(starts.shape[0] - 1):
-        for tile in range(tiles[s], tiles[s + 1]):
-            if tile % parts == part:
-                low = starts[s] + (tile - tiles[s]) * TILE_COLS
-                _pack(x, x_rows[low:min(low + TILE_COLS, starts[s + 1])], packed, tile)
-
-
-@kernel
-def _item(tag, w, x, x_rows, packed, out, width, out_rows, first, panel, spill):
-    """One panel of one matrix times one set of rows."""
-    cols = x.shape[1]
-    last = min(first + PANEL, width)
-    if x_rows.shape[0] >= FEW:
-        _multiply(tag, w, cols, first, last, packed, out, width, out_rows, panel, spill)
-    else:
-        _stream(tag, w, cols, first, last, x, x_rows, out, width, out_rows)
-
-
-@kernel
-def _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, out, out_rows, items, counters, part, parts):
-    """All items of share `part`, front to back, then what is left of the other shares."""
-    room = PANEL if tiles[-1] > 0 else 0  # streamed sets need none, and a large allocation would cost them time
-    panel = np.empty(room * BLOCK_K * 16 + 16, np.float32)
-    spill = np.empty(room * BLOCK_X * TILE_COLS * 16 + 16, np.float32)
-    x_step = (x.shape[1] + 15) // 16 * TILE_COLS * LINE
-    places = _places(rows, out)
-    for other in range(parts):
-        share = (part + other) % parts
-        first, end = items.shape[0] * share // parts, items.shape[0] * (share + 1) // parts
-        n = first + take(address(counters) + share * LINE)
-        while n < end:
-            s, m = items[n, 0], items[n, 1]
-            low, high = starts[s], starts[s + 1]
-            _item(tag, matrices[m, s], x, x_rows[low:high], address(packed) + tiles[s] * x_step, places[m],
-                  rows[m], out_rows[low:high], items[n, 2], panel, spill)
-            n = first + take(address(counters) + share * LINE)
-
-
-@kernel
-def serial_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, out, out_rows):
-    """parallel_matmul on the calling thread alone."""
-    _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, out, out_rows, _items(starts, rows),
-         np.zeros(8, np.int64), np.int64(0), np.int64(1))
-
-
-@parallel_kernel
-def parallel_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, out, out_rows, parts):
-    """The kernel behind `matmul`, with the work shared between `parts` threads."""
-    items = _items(starts, rows)
-    counters = np.zeros(parts * 8, np.int64)  # one cache line each
-    for part in prange(parts):
-        _run(tag, matrices, rows, x, x_rows, starts, tiles, packed, out, out_rows, items, counters, np.int64(part),
-             parts)
-
-
-@parallel_kernel
-def parallel_pack(x, x_rows, starts, tiles, packed, parts):
-    """Pack all column tiles, shared between `parts` threads."""
-    for part in prange(parts):
-        _pack_part(x, x_rows, starts, tiles, packed, np.int64(part), parts)
-
-
-@lru_cache(64)
-def _nothing_packed(sets):
-    """Operands `tiles` and `packed` when every set is streamed."""
-    return np.zeros(sets + 1, np.int64), np.empty(16, np.float32)
-
-
-def _packed(x, x_rows, starts, parts):
-    """Operands `tiles` and `packed`; sets of many rows are packed."""
-    if x_rows.shape[0] < FEW:
-        return _nothing_packed(starts.shape[0] - 1)
+def _matmul(control, item, packer, matrices, rows, x, x_rows, starts, out, out_rows, shares):
+    """Fill in the operands, pack what is not streamed, do the work."""
+    cols, block, work, places = x.shape[1], np.empty(13, np.int64), _items(starts, rows), _places(rows, out)
     tiles = _tile_starts(starts)
-    packed = np.empty((tiles[-1] * TILE_COLS * ((x.shape[1] + 15) // 16) + 1) * 16, np.float32)
-    if parts == 1 or packed.shape[0] < SMALL:
-        _pack_part(x, x_rows, starts, tiles, packed, 0, 1)
-    else:
-        parallel_pack(x, x_rows, starts, tiles, packed, parts)
-    return tiles, packed
+    packed = np.empty((tiles[-1] * TILE_COLS * ((cols + 15) // 16) + 1) * 16, np.float32)
+    scratch = np.empty((shares * (PANEL_BYTES + SPILL_BYTES) if tiles[-1] > 0 else 4) // 4, np.float32)
+    block[MATRICES], block[SETS], block[ROWS] = address(matrices), starts.shape[0] - 1, address(rows)
+    block[X], block[COLS], block[X_ROWS] = address(x), cols, address(x_rows)
+    block[STARTS], block[TILES], block[PACKED] = address(starts), address(tiles), address(packed)
+    block[PLACES], block[OUT_ROWS], block[WORK] = address(places), address(out_rows), address(work)
+    block[SCRATCH] = address(scratch)
+    if tiles[-1] > 0:
+        team.run(control, packer, block, tiles[-1], shares)
+    team.run(control, item, block, work.shape[0], shares)
+    # All of these are in use through their addresses until here.
+    return work.shape[0] + places.shape[0] + packed.shape[0] + scratch.shape[0] + tiles.shape[0]
 
 
 def matmul(operands, x, x_rows, starts, out_rows, parts):
@@ -288,11 +173,9 @@ def matmul(operands, x, x_rows, starts, out_rows, parts):
     count = x_rows.shape[0]
     widths = rows.tolist()
     out = np.empty(count * sum(widths), np.float32)
-    tiles, packed = _packed(x, x_rows, starts, parts)
-    if parts == 1 or out.shape[0] * x.shape[1] < SMALL:
-        serial_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, out, out_rows)
-    else:
-        parallel_matmul(tag, matrices, rows, x, x_rows, starts, tiles, packed, out, out_rows, parts)
+    shares = 1 if out.shape[0] * x.shape[1] < SMALL else parts
+    packer = _pack_item() if count >= FEW else 0  # compiled only when there is something to pack
+    _matmul(team.gather(shares), ITEM[tag.dtype](), packer, matrices, rows, x, x_rows, starts, out, out_rows, shares)
     if len(widths) == 1:
         return [out.reshape(count, widths[0])]
     ends = list(accumulate(widths, initial=0))

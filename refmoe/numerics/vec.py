@@ -9,11 +9,14 @@ A `tag` is an empty NumPy array whose dtype names the stored element: float32, u
 (Numba has no arrays of either).
 """
 
+import platform
+
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.datamodel import models, register_default
 from numba.core.registry import cpu_target
+from numba.np.arrayobj import populate_array
 
 from refmoe.jit import intrinsic
 
@@ -234,13 +237,69 @@ def prefetch(typingctx, where):
 
 
 @intrinsic
-def take(typingctx, counter):
-    """Atomically add 1 to the int64 at `counter`; the value before. Hands out work items, in any order, each once."""
+def view64(typingctx, where, count):
+    """int64[count] over the memory at `where`; nothing owns it."""
     def codegen(context, builder, signature, args):
-        pointer = builder.inttoptr(args[0], _I64.as_pointer())
-        return builder.atomic_rmw("add", pointer, ir.Constant(_I64, 1), "monotonic")
+        array = context.make_array(signature.return_type)(context, builder)
+        eight = context.get_constant(types.intp, 8)
+        populate_array(array, data=builder.inttoptr(args[0], _I64.as_pointer()), shape=[args[1]], strides=[eight],
+                       itemsize=eight, meminfo=None)
+        return array._getvalue()
+
+    return types.Array(types.int64, 1, "C")(types.int64, types.int64), codegen
+
+
+# ---- between threads: sequentially consistent, on int64 ------------------------------------------------------------
+
+@intrinsic
+def atomic_add(typingctx, where, amount):
+    """Add to the int64 at `where`; the value before."""
+    def codegen(context, builder, signature, args):
+        return builder.atomic_rmw("add", builder.inttoptr(args[0], _I64.as_pointer()), args[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def atomic_load(typingctx, where):
+    """The int64 at `where`."""
+    def codegen(context, builder, signature, args):
+        return builder.load_atomic(builder.inttoptr(args[0], _I64.as_pointer()), "seq_cst", 8)
 
     return types.int64(types.int64), codegen
+
+
+@intrinsic
+def atomic_store(typingctx, where, value):
+    """Set the int64 at `where`."""
+    def codegen(context, builder, signature, args):
+        builder.store_atomic(args[1], builder.inttoptr(args[0], _I64.as_pointer()), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64), codegen
+
+
+@intrinsic
+def pause(typingctx):
+    """Tell the processor that this is a waiting loop."""
+    def codegen(context, builder, signature, args):
+        if platform.machine().lower() in ("x86_64", "amd64"):
+            function = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, function, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.none(), codegen
+
+
+@intrinsic
+def call_item(typingctx, function, block, item, slot):
+    """Call the C function void(i64 block, i64 item, i64 slot) at address `function`."""
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [_I64, _I64, _I64])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.none(*[types.int64] * 4), codegen
 
 
 # ---- arithmetic on vectors -----------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ if not jit.ENABLED:
     pytest.skip("the JIT is off: there are no schedules", allow_module_level=True)
 
 from refmoe.formats import Operands
-from refmoe.kernels.matmul import BLOCK_K, BLOCK_X, FEW, PANEL, TILE_COLS, matmul
-from refmoe.numerics.vec import BF16, F32
+from refmoe.kernels.matmul import FEW, matmul
+from refmoe.kernels.panels import BLOCK_K, BLOCK_X, PANEL
+from refmoe.numerics.vec import BF16, F32, TILE_COLS
 from refmoe.ops import linear
 from tests import vectors
 
