@@ -94,9 +94,12 @@ class Engine:
         """Append new tokens to sequences; logits f32[1 or T, V] of the last (or of every) new token of each.
 
         `record(name, rows)` receives every step's result, rows in the order of the batch; a long prompt comes in
-        several passes. Ids must lie in 0..V-1. UsageError for bad ids, an empty prompt, or too high a position.
+        several passes. Ids must lie in 0..V-1. UsageError for bad ids, an empty prompt, too high a position, or a
+        sequence that comes twice.
         """
         jobs = [(seq, self._ids(ids)) for seq, ids in batch]
+        if len({id(seq) for seq, _ in jobs}) < len(jobs):
+            raise UsageError("batch: expected every sequence once, found one of them twice")
         for seq, ids in jobs:
             if seq.length + ids.shape[0] > POSITION_LIMIT:
                 raise UsageError(f"position: expected less than {POSITION_LIMIT}, found {seq.length + ids.shape[0]}")

@@ -76,3 +76,11 @@ def test_too_many_threads_are_refused():
     built, weights = parts("qwen3")
     with pytest.raises(UsageError, match="threads"):
         Engine(built, weights, threads=10**6)
+
+
+def test_a_sequence_comes_once_in_a_batch():
+    built, weights = parts("qwen3")
+    engine = Engine(built, weights)
+    sequence = engine.sequence()
+    with pytest.raises(UsageError, match="twice"):
+        engine.run([(sequence, [1]), (sequence, [2])])
