@@ -206,7 +206,7 @@ def test_program(tiny):
 
 
 def test_spec_clause():
-    assert call("spec", "sampler").stdout.startswith("sampler - choose the next token")
+    assert call("spec", "sampler").stdout.startswith("### 6.1 sampler\n")
     assert call("spec", "rms_norm").stdout.startswith("rms_norm - ")
     fails(2, "no clause 'nix': expected one of ", "spec", "nix")
     fails(2, "leave NAME out", "spec", "rms_norm", "--check")
@@ -239,13 +239,32 @@ def test_interrupt_and_broken_pipe(tiny):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_full_disk_on_stdout():
+@pytest.mark.parametrize("args", [("spec", "rms_norm"), ("--version",)])
+def test_full_disk_on_stdout(args):
     with open("/dev/full", "w") as full:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        child = subprocess.run([sys.executable, "-m", "refmoe", "spec", "rms_norm"], env=environment, stdout=full,
+        child = subprocess.run([sys.executable, "-m", "refmoe", *args], env=environment, stdout=full,
                                stderr=subprocess.PIPE, timeout=60)  # fmt: skip
     assert child.returncode == 1
     assert child.stderr.decode() == "refmoe: error: input or output: No space left on device\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_closed_streams_and_full_disk_on_stderr(tiny):
+    def run(args, redirection):
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        command = f'"$0" -m refmoe {args} {redirection}'
+        done = subprocess.run(["sh", "-c", command, sys.executable], env=environment, capture_output=True, timeout=60)
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    refused = (1, "", "refmoe: error: input or output: Bad file descriptor\n")
+    assert run("spec rms_norm", ">&-") == run("--version", ">&-") == run("generate -", "<&-") == refused
+    version = (0, f"refmoe {refmoe.__version__}\n", "")
+    assert run("--version", "<&-") == run("--version", "2>&-") == version
+    for redirection in ("2>&-", "2>/dev/full")[: 1 + os.path.exists("/dev/full")]:
+        code, out, _ = run(f"generate -m '{tiny}' a --max-tokens 2", redirection)
+        assert code == 0 and out
+        assert run("info -m nowhere/at/all", redirection) == (1, "", "")
 
 
 def test_more_threads_than_processors(tiny):
@@ -253,6 +272,15 @@ def test_more_threads_than_processors(tiny):
     assert result.returncode == 0, result.stderr
     single = process("generate", "-m", tiny, "--ids", "1", "--max-tokens", "2", "--threads", "1", "--json")
     assert json.loads(result.stdout)["digest"] == json.loads(single.stdout)["digest"]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", "", "99999"])
+def test_number_of_threads_in_the_environment(tiny, value):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_NUM_THREADS": value}
+    child = subprocess.run([sys.executable, "-m", "refmoe", "generate", "-m", tiny, "x"], env=environment,
+                           capture_output=True, timeout=60)  # fmt: skip
+    line = f"refmoe: error: NUMBA_NUM_THREADS: expected a number from 1 to 4096, found {value!r}\n"
+    assert (child.returncode, child.stdout, child.stderr.decode()) == (2, b"", line)
 
 
 def test_loading_progress(monkeypatch, capsys):

@@ -34,6 +34,7 @@ class Commands(click.Group):
 
     def main(self, args=None, prog_name="refmoe", **extra):
         extra["standalone_mode"] = False
+        _open_closed_streams()
         with contextlib.suppress(AttributeError):
             sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode shows "?" instead of failing
         code = _exit_code(lambda: super(Commands, self).main(args=args, prog_name=prog_name, **extra))
@@ -43,21 +44,31 @@ class Commands(click.Group):
             _abandon_stdout()
         sys.exit(code)
 
+    def make_context(self, *args, **extra):
+        with _errors():  # --version writes here
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx):
-        # Inside click's own main, which would turn a broken pipe into exit code 1 before _exit_code sees it.
-        try:
+        with _errors(ctx.params.get("debug")):
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
-        except BrokenPipeError:
-            _abandon_stdout()
-            raise click.exceptions.Exit(BROKEN_PIPE) from None
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+
+
+@contextlib.contextmanager
+def _errors(debug=False):
+    """Exceptions to exit codes, inside click's own main, which would turn a broken pipe into exit code 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        _abandon_stdout()
+        raise click.exceptions.Exit(BROKEN_PIPE) from None
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except Exception as error:
+        if debug:
             raise
-        except Exception as error:
-            if ctx.params.get("debug"):
-                raise
-            raise click.exceptions.Exit(_report(error)) from error
+        raise click.exceptions.Exit(_report(error)) from error
 
 
 def _exit_code(run) -> int:
@@ -88,6 +99,18 @@ def _report(error: Exception) -> int:
 def _say(message: str) -> None:
     with contextlib.suppress(OSError):
         click.echo("refmoe: " + " ".join(message.split()), err=True)
+
+
+def _open_closed_streams() -> None:
+    """A standard stream that the caller closed (`>&-`) becomes one whose use is an ordinary error (stderr: nothing is
+    shown), instead of None and a number that the next opened file would get."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_WRONLY if name != "stdout" else os.O_RDONLY)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, open(number, mode, encoding="utf-8"))
 
 
 def _abandon_stdout() -> None:

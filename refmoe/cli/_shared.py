@@ -3,17 +3,17 @@
 import contextlib
 import os
 import sys
-import tempfile
 import time
 
 import click
 
+MAX_THREADS = 4096
 model_option = click.option(
     "-m", "--model", "location", metavar="MODEL", default=None,
     help="Directory, or hub id in the local Hugging Face cache.  [default: the embedded model]",
 )  # fmt: skip
 threads_option = click.option(
-    "--threads", type=click.IntRange(1, 4096), default=None,
+    "--threads", type=click.IntRange(1, MAX_THREADS), default=None,
     help="How many threads compute; changes no result.  [default: all]",
 )  # fmt: skip
 kv_dtype_option = click.option(
@@ -25,7 +25,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 def note(message: str) -> None:
     """One line on stderr that is not an error."""
-    click.echo(f"refmoe: {message}", err=True)
+    _show(f"refmoe: {message}\n")
+
+
+def _show(text: str) -> None:
+    """Text to stderr; where that cannot be written, the results still can."""
+    with contextlib.suppress(OSError):
+        click.echo(text, nl=False, err=True)
 
 
 def emit(text: str) -> None:
@@ -36,8 +42,15 @@ def emit(text: str) -> None:
 
 def prepare(threads) -> None:
     """To be called before Numba is imported, which reads the number of threads it may ever use from the environment."""
-    if threads and "numba" not in sys.modules:
+    if "numba" in sys.modules:
+        return
+    if threads:
         os.environ["NUMBA_NUM_THREADS"] = str(threads)
+    words = os.environ.get("NUMBA_NUM_THREADS", "1")
+    if not (words.isascii() and words.isdigit() and 1 <= int(words[:9]) <= MAX_THREADS):
+        from refmoe.errors import UsageError
+
+        raise UsageError(f"NUMBA_NUM_THREADS: expected a number from 1 to {MAX_THREADS}, found {words[:40]!r}")
 
 
 def open_model(location, threads=None, kv_dtype="f32"):
@@ -70,7 +83,7 @@ class _Progress:
             return
         self._last, self._shown = percent, True
         if self._terminal:
-            click.echo(f"\rloading {total / 1e9:.1f} GB: {percent} %", nl=False, err=True)
+            _show(f"\rloading {total / 1e9:.1f} GB: {percent} %")
         else:
             note(f"loading {total / 1e9:.1f} GB...")
 
@@ -84,7 +97,7 @@ class _Progress:
     def close(self) -> None:
         """Clear the running line."""
         if self._shown and self._terminal:
-            click.echo("\r" + " " * 40 + "\r", nl=False, err=True)
+            _show("\r" + " " * 40 + "\r")
 
 
 def parse_ids(ctx, param, value):
@@ -137,16 +150,17 @@ def prompt_ids(model, prompt: str | None, ids: list[int] | None, parse_special: 
 def quiet_panics():
     """Keep what the tokenizer library's Rust code writes to file descriptor 2 when it panics off the screen; the
     exception that follows becomes our one line."""
-    sys.stderr.flush()
     try:
+        sys.stderr.flush()
         saved = os.dup(2)
     except OSError:
         yield
         return
-    with tempfile.TemporaryFile() as sink:
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
