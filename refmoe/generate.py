@@ -50,6 +50,8 @@ class Options(sampler.Settings):
             raise UsageError(f"max_tokens: expected an integer from 1 to {MAX_TOKENS}, found {self.max_tokens!r}")
         if self.logprobs is not None and (type(self.logprobs) is not int or not 0 <= self.logprobs <= MAX_LOGPROBS):
             raise UsageError(f"logprobs: expected an integer from 0 to {MAX_LOGPROBS}, found {self.logprobs!r}")
+        if not isinstance(self.stop, Sequence):
+            raise UsageError(f"stop: expected a string or a list of strings, found {self.stop!r}")
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         if len(stops) > MAX_STOPS:
             raise UsageError(f"stop: expected at most {MAX_STOPS} strings, found {len(stops)}")

@@ -66,8 +66,9 @@ class Model:
     def forward(self, ids: Any) -> Any:
         """Logits f32[T, V] of all positions, from an empty cache. A list of id lists gives a list of arrays, computed
         together with the bits each would have alone."""
-        several = len(ids) > 0 and isinstance(ids[0], Sequence | np.ndarray)
-        batch = [self.check_ids(one) for one in (ids if several else [ids])]
+        listed = _listed(ids)
+        several = len(listed) > 0 and isinstance(listed[0], Sequence | np.ndarray) and not isinstance(listed[0], str)
+        batch = [self.check_ids(one) for one in (listed if several else [listed])]
         results = self.engine.run([(self.engine.sequence(), one) for one in batch], every=True)
         return results if several else results[0]
 
@@ -92,20 +93,23 @@ class Model:
         return self._tokenizer().encode(text, add_special, parse_special)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids; special and unknown ones give none."""
-        return self._tokenizer().decode(ids)
+        """Text of ids; special and unknown ones give none. UsageError if one is no integer."""
+        checked = []
+        for n, value in enumerate(_listed(ids)):
+            if (token := _integer(value)) is None:
+                raise UsageError(f"ids[{n}]: expected an integer, found {str(value)[:40]}")
+            checked.append(token)
+        return self._tokenizer().decode(checked)
 
     def check_ids(self, ids: Sequence[int]) -> list[int]:
         """The ids as a list of int. UsageError if there are none, or one is no integer or has no row in the model."""
-        if len(ids) == 0:
+        listed = _listed(ids)
+        if not listed:
             raise UsageError("ids: expected at least one token id, found none")
         checked = []
-        for n, value in enumerate(ids):
-            try:
-                token = -1 if isinstance(value, bool) else operator.index(value)
-            except TypeError:
-                token = -1
-            if not 0 <= token < self.vocab:
+        for n, value in enumerate(listed):
+            token = _integer(value)
+            if token is None or not 0 <= token < self.vocab:
                 raise UsageError(f"ids[{n}]: expected an integer from 0 to {self.vocab - 1}, found {str(value)[:40]}")
             checked.append(token)
         return checked
@@ -114,3 +118,18 @@ class Model:
         if self.tokenizer is None:
             raise TokenizerError(f"{self.checkpoint.path}: no tokenizer.json, so text cannot be used; give token ids")
         return self.tokenizer
+
+
+def _listed(ids: Any) -> list[Any]:
+    try:
+        return list(ids)
+    except TypeError:
+        raise UsageError(f"ids: expected a sequence of token ids, found {type(ids).__name__}") from None
+
+
+def _integer(value: Any) -> int | None:
+    """An integer of any library as int; None for anything else, true and false included."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None

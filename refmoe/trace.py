@@ -63,8 +63,9 @@ def names(program) -> list[str]:
 
 def _chosen(program, points: Iterable[str], steps: int) -> list[str]:
     """The names to keep, prompt first. UsageError for a glob without a match."""
-    if isinstance(points, str):
-        points = (points,)
+    points = (points,) if isinstance(points, str) else tuple(points) if isinstance(points, Iterable) else (points,)
+    if wrong := [point for point in points if not isinstance(point, str)]:
+        raise UsageError(f"points: expected strings, found {show(repr(wrong[0]), 60)}")
     plain = names(program)
     every = [prefix + name for prefix in ["", *(f"steps.{n}." for n in range(steps))] for name in plain]
     wanted: set[str] = set()
@@ -72,7 +73,7 @@ def _chosen(program, points: Iterable[str], steps: int) -> list[str]:
         matches = re.compile(fnmatch.translate(point)).match
         hits = {name for name in every if matches(name) or matches(_PREFIX.sub("", name))}
         if not hits:
-            raise UsageError(f"point {show(point)!r} matches nothing: expected names like {some(_examples(plain), 12)}")
+            raise UsageError(f"point {point[:160]!r} matches nothing: expected names like {some(_examples(plain), 12)}")
         wanted |= hits
     return [name for name in every if name in wanted]
 

@@ -135,6 +135,8 @@ def test_usage_errors(tiny):
     fails(2, "expected token ids like 1,2,3", "generate", "-m", tiny, "--ids", "")
     fails(2, "ids[1]: expected an integer from 0 to 289, found 290", "generate", "-m", tiny, "--ids", "1,290")
     fails(2, "No such command 'nix'", "nix")
+    fails(2, "Missing command", "verify")
+    fails(2, "--synthetic: expected one of ", "bench", "--synthetic", "nix")
     fails(2, "No such option", "generate", "x", "--nix")
     fails(2, "prompt has 100 tokens, the model's context is 64", "generate", "-m", tiny, "--ids", "1," * 99 + "1")
     for option, value in (("temperature", "-1"), ("temperature", "nan"), ("temperature", "inf"), ("top-p", "0"),
@@ -146,6 +148,7 @@ def test_usage_errors(tiny):
 
 
 def test_errors_are_one_line(tiny, tmp_path):
+    fails(1, "error: '': no such directory", "info", "-m", "")
     fails(1, "no such directory", "generate", "-m", tmp_path / "nix" / "nix", "x")
     bare = fakes.write_checkpoint(tmp_path / "bare", bos_token_id=None)
     fails(1, "no tokenizer.json, so text cannot be used; give token ids", "generate", "-m", bare, "x")
@@ -218,6 +221,7 @@ def test_trace(tiny, tmp_path):
     assert "layers.1.route_ids int64 [2, 2]" in listing and "steps.0.layers.0.route_ids" in listing
     file = tmp_path / "t.safetensors"
     assert call("trace", "-m", tiny, "--prompt", "a", "-o", file).exit_code == 0 and file.stat().st_size > 1000
+    fails(2, "--output: expected a file name", "trace", "-m", tiny, "--ids", "1", "-o", "")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals and pipes of POSIX")

@@ -160,7 +160,7 @@ def test_timings_and_memory():
     ("name", "value"),
     [("max_tokens", 0), ("max_tokens", 10**12), ("max_tokens", 1.5), ("logprobs", -1), ("logprobs", 10**6),
      ("stop", ("",)), ("stop", ""), ("stop", (b"x",)), ("stop", ("x" * 5000,)), ("stop", ("x",) * 100),
-     ("temperature", -1), ("seed", 2**64), ("top_p", 0)],
+     ("stop", None), ("stop", 5), ("temperature", -1), ("seed", 2**64), ("top_p", 0)],
 )  # fmt: skip
 def test_options_out_of_range(name, value):
     with pytest.raises(UsageError, match=f"^{name}: expected"):
@@ -169,13 +169,21 @@ def test_options_out_of_range(name, value):
         fakes.model(np.zeros((4, 4))).generate([0], **{name: value})  # before the first step
 
 
-@pytest.mark.parametrize("ids", [[], [4], [-1], [0, True], [1.0], ["1"], [2**70], [None], "12"])
+@pytest.mark.parametrize("ids", [
+    [], [4], [-1], [0, True], [1.0], ["1"], [2**70], [None], "12", 1, None, np.array(1), [[0], 1],
+])  # fmt: skip
 def test_ids_are_checked_before_anything_runs(ids):
     model = fakes.model(np.zeros((4, 4)))
     for call in (model.forward, model.generate, model.trace):
         with pytest.raises(UsageError, match=r"^ids"):
             call(ids)
     assert model.engine.batches == []
+
+
+@pytest.mark.parametrize("ids", [5, None, [1.0], ["a"], [True], "ab", [[1]]])
+def test_ids_to_decode_are_checked(ids):
+    with pytest.raises(UsageError, match=r"^ids"):
+        fakes.model(np.zeros((4, 4))).decode(ids)
 
 
 def test_ids_may_be_any_integers():

@@ -72,6 +72,9 @@ def test_a_point_without_a_match_is_refused(model, points):
 
 
 def test_arguments_are_refused(model):
+    for points in (None, 5, [5], ["logits", b"x"]):
+        with pytest.raises(UsageError, match=r"^points: expected strings, found "):
+            trace.record(model, IDS, points)
     for ids, steps in (([], 0), ([97], 0), ([1], -1), ([1], True), ([1], 1.0)):
         with pytest.raises(UsageError):
             trace.record(model, ids, ("logits",), steps)

@@ -163,7 +163,8 @@ def write(
     """Write `name -> (dtype, shape, data)`; data is a buffer, or a function that returns one when its turn comes.
 
     The layout is the reference library's: larger dtypes first, then by name, header padded to 8 bytes. The file
-    appears under its name complete or not at all. CheckpointError when data and shape disagree or writing fails.
+    appears under its name complete or not at all; a device or pipe is written to, never replaced. CheckpointError when
+    data and shape disagree or writing fails.
     """
     path = Path(path)
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
@@ -176,9 +177,11 @@ def write(
         position += size
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path))  # a symbolic link stays one
+    temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
+    stream = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
     try:
-        with open(temporary, "wb", buffering=0) as file:
+        with open(path if stream else temporary, "wb", buffering=0) as file:
             _put(file, len(text).to_bytes(8, "little") + text)
             for name in order:
                 data = tensors[name][2]
@@ -189,7 +192,8 @@ def write(
                         f"{show(path)}: tensor {show(name)} needs {end - begin} bytes, data has {len(buffer)}"
                     )
                 _put(file, buffer)
-        os.replace(temporary, path)
+        if not stream:
+            os.replace(temporary, target)
     except BaseException as problem:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -32,7 +32,7 @@ def show(text: object, limit: int = 160) -> str:
         shown = "a deeply nested value"
     if len(shown) > limit and not isinstance(text, Path):
         shown = f"{shown[:limit]}... ({len(shown)} characters)"
-    return shown if shown.isprintable() else ascii(shown)
+    return shown if shown and shown.isprintable() else ascii(shown)
 
 
 def some(names: Iterable[str], limit: int = 5) -> str:

@@ -52,7 +52,8 @@ def command(location, synthetic, directory, threads, kv_dtype, context, tokens, 
 def _make(name: str, directory: Path) -> Path:
     from refmoe import synthetic
 
-    _shared.note(f"{name}: writing random weights to {directory} unless they are there")
+    if name in synthetic.CONFIGS:
+        _shared.note(f"{name}: writing random weights to {directory} unless they are there")
     return synthetic.make(name, directory, lambda done, total: _shared.note(f"written {done:,} of {total:,} bytes"))
 
 

@@ -19,6 +19,8 @@ from refmoe.cli import _shared
 def command(location, prompt, ids, points, steps, output, threads, kv_dtype):
     """Record the outputs of a model's steps as a safetensors file."""
     _shared.one_prompt(prompt, ids, "--prompt")
+    if output == "":
+        raise click.UsageError("--output: expected a file name, found nothing", click.get_current_context())
     if output is not None and not os.path.isdir(os.path.dirname(output) or "."):
         raise click.UsageError(f"--output {output}: no such directory", click.get_current_context())
     text = None if prompt is None else _shared.read_prompt(prompt)

@@ -7,7 +7,7 @@ import click
 from refmoe.cli import _shared
 
 
-@click.group("verify")
+@click.group("verify", no_args_is_help=False)
 def command():
     """Check that results are those of the specification."""
 

@@ -370,3 +370,17 @@ def test_failed_writing_leaves_the_old_file_and_no_other(tmp_path):
     for place in ("x.safetensors/below", "nowhere/x"):
         with pytest.raises(CheckpointError, match="cannot be written"):
             write(tmp_path / place, {"a": ("U8", [1], b"1")})
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes and symbolic links")
+def test_writing_keeps_pipes_and_symbolic_links(tmp_path):
+    real, link, pipe = tmp_path / "real", tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(real)
+    write(link, {"a": ("U8", [1], b"1")})
+    assert link.is_symlink() and real.is_file() and list(read_header(real).tensors) == ["a"]
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write(pipe, {"a": ("U8", [1], b"1")})  # a device is treated like a pipe; replacing /dev/null would hurt everyone
+    assert os.read(reader, 10_000) == real.read_bytes() and not pipe.is_file()
+    os.close(reader)
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe", "real"]
