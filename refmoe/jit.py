@@ -7,13 +7,16 @@ Cache: Numba notices an edit in a function's own file only; an edited helper in 
 old machine code. The cache directory is therefore named by the sha256 of every source file of the package, of the
 versions of numpy, numba and llvmlite, and of the environment switches that change code but not Numba's key. It lives
 under REFMOE_CACHE_DIR, else the user's cache folder, else the temporary folder; when none is writable, kernels are
-compiled in memory. Numba's own settings of the process are left as they were.
+compiled in memory, and so they are when a cached file is damaged or the disk is full. Numba's own settings of the
+process are left as they were.
 """
 
 import hashlib
 import os
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +24,8 @@ from pathlib import Path
 os.environ.setdefault("NUMBA_DISABLE_INTEL_SVML", "1")
 
 import numba  # after the switch above
+from numba.core import sigutils
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic, overload
 
 ENABLED = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
@@ -42,10 +47,12 @@ def source_digest() -> str:
 
 
 def _roots():
-    if "REFMOE_CACHE_DIR" in os.environ:
-        yield Path(os.environ["REFMOE_CACHE_DIR"])
-    if "XDG_CACHE_HOME" in os.environ:
-        yield Path(os.environ["XDG_CACHE_HOME"]) / "refmoe"
+    """Where the compile cache may live, best first; an empty variable counts as unset."""
+    given, cache_home = os.environ.get("REFMOE_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")
+    if given:
+        yield Path(given)
+    if cache_home:
+        yield Path(cache_home) / "refmoe"
     elif sys.platform == "darwin":
         yield Path(os.path.expanduser("~/Library/Caches/refmoe"))
     elif sys.platform == "win32" and "LOCALAPPDATA" in os.environ:
@@ -73,27 +80,60 @@ def _cache_directory() -> Path | None:
 CACHE_DIRECTORY = _cache_directory() if ENABLED else None
 
 
-def cache_is_cold() -> bool:
-    """True when nothing was compiled into the cache yet: the first run will take some seconds longer."""
-    return ENABLED and (CACHE_DIRECTORY is None or not any(CACHE_DIRECTORY.glob("*/*.nbi")))
+_listeners: list[Callable[[], object]] = []
 
 
-def _in_our_cache(compile_now):
-    """Run a decoration with the process-wide cache directory set to ours."""
-    saved = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(CACHE_DIRECTORY or "")
+def when_compiling(listener: Callable[[], object]) -> None:
+    """Call `listener` once, when a kernel is first found not to be in the cache and must be compiled."""
+    _listeners.append(listener)
+
+
+class _Cache:
+    """Numba's disk cache of one function. A damaged file is forgotten and a full disk ignored: then we compile."""
+
+    def __init__(self, numbas):
+        self._numbas = numbas
+
+    def __getattr__(self, name):
+        return getattr(self._numbas, name)
+
+    def load_overload(self, sig, target_context):
+        """The compiled function, or None."""
+        found = None
+        try:
+            found = self._numbas.load_overload(sig, target_context)
+        except Exception:  # whatever unpickling a damaged file may raise
+            with suppress(OSError):
+                self._numbas.flush()
+        while found is None and _listeners:
+            _listeners.pop()()
+        return found
+
+    def save_overload(self, sig, data):
+        """Keep the compiled function if the disk lets us."""
+        with suppress(OSError):
+            self._numbas.save_overload(sig, data)
+
+
+def _enable_cache(compiled) -> None:
+    """Give a dispatcher or C function our cache; the process-wide cache directory is set only meanwhile."""
+    saved = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+    numba.config.CACHE_DIR = str(CACHE_DIRECTORY or "")  # type: ignore[attr-defined]
     try:
-        return compile_now()
+        if CACHE_DIRECTORY is not None:
+            compiled.enable_caching()
+        compiled._cache = _Cache(compiled._cache)
     finally:
-        numba.config.CACHE_DIR = saved
+        numba.config.CACHE_DIR = saved  # type: ignore[attr-defined]
 
 
 def kernel(function):
     """Compile a serial kernel. With the JIT off the function itself runs, with the same bits."""
     if not ENABLED:
         return function
-    options = {"cache": CACHE_DIRECTORY is not None, "nogil": True, "error_model": "numpy"}
-    return _in_our_cache(lambda: numba.njit(function, **options))
+    compiled = numba.njit(function, nogil=True, error_model="numpy")
+    _enable_cache(compiled)
+    return compiled
 
 
 def item_kernel(function):
@@ -101,8 +141,11 @@ def item_kernel(function):
     and returns its address as a C function."""
     @cache
     def compiled():
-        options = {"cache": CACHE_DIRECTORY is not None, "error_model": "numpy"}
-        return _in_our_cache(lambda: numba.cfunc("void(int64, int64, int64)", **options)(function))
+        signature = sigutils.normalize_signature("void(int64, int64, int64)")
+        made = CFunc(function, signature, locals={}, options={"error_model": "numpy"})
+        _enable_cache(made)
+        made.compile()
+        return made
 
     return lambda: compiled().address
 
@@ -112,5 +155,5 @@ def max_threads() -> int:
     return numba.config.NUMBA_NUM_THREADS if ENABLED else 1  # type: ignore[attr-defined]
 
 
-__all__ = ["CACHE_DIRECTORY", "ENABLED", "cache_is_cold", "intrinsic", "item_kernel", "kernel", "max_threads",
-           "overload", "source_digest"]
+__all__ = ["CACHE_DIRECTORY", "ENABLED", "intrinsic", "item_kernel", "kernel", "max_threads", "overload",
+           "source_digest", "when_compiling"]

@@ -31,6 +31,10 @@ def test_this_installation_is_exact(report):
     assert report.environment["numerics"] == 1 and report.environment["threads"] >= 1
 
 
+def test_the_readme_shows_this_digest(report):
+    assert f"\nEXACT {report.digest}\n" in (tiny.ROOT / "README.md").read_text("utf-8")
+
+
 def test_digest_does_not_depend_on_threads(report):
     code = "from refmoe import verify; r = verify.install(); print(r.exact, r.digest, r.environment['threads'])"
     assert tiny.python(code, NUMBA_NUM_THREADS="3").split() == ["True", report.digest, "3"]

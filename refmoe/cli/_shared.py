@@ -53,9 +53,17 @@ def prepare(threads) -> None:
         raise UsageError(f"NUMBA_NUM_THREADS: expected a number from 1 to {MAX_THREADS}, found {words[:40]!r}")
 
 
+def announce_compiling() -> None:
+    """Say so on stderr, once, if a kernel must be compiled from here on."""
+    from refmoe import jit
+
+    jit.when_compiling(lambda: note("compiling kernels for this CPU (first run only)..."))
+
+
 def open_model(location, threads=None, kv_dtype="f32"):
     """refmoe.load with what a person wants to see while waiting."""
     prepare(threads)
+    announce_compiling()
     import refmoe
 
     progress = _Progress()
@@ -66,18 +74,13 @@ def open_model(location, threads=None, kv_dtype="f32"):
 
 
 class _Progress:
-    """Loading progress: a running line on a terminal, one line elsewhere; nothing when it takes less than a second.
-
-    The first call means that the model is sound and kernels are next, so this is where a first run is announced.
-    """
+    """Loading progress: a running line on a terminal, one line elsewhere; nothing when it takes less than a second."""
 
     def __init__(self):
         self._begin, self._last, self._shown = time.monotonic(), -1, False
-        self._terminal, self._called = sys.stderr.isatty(), False
+        self._terminal = sys.stderr.isatty()
 
     def __call__(self, done: int, total: int) -> None:
-        if not self._called:
-            self._announce()
         percent = 100 * done // max(total, 1)
         if time.monotonic() - self._begin < 1.0 or percent == self._last or (self._shown and not self._terminal):
             return
@@ -86,13 +89,6 @@ class _Progress:
             _show(f"\rloading {total / 1e9:.1f} GB: {percent} %")
         else:
             note(f"loading {total / 1e9:.1f} GB...")
-
-    def _announce(self) -> None:
-        from refmoe import jit
-
-        self._called = True
-        if jit.cache_is_cold():
-            note("compiling kernels for this CPU (first run only)...")
 
     def close(self) -> None:
         """Clear the running line."""

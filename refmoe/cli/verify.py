@@ -22,10 +22,9 @@ def install(context, as_json, threads):
     The digest at the end is the same on every machine that computes the same bits.
     """
     _shared.prepare(threads)
-    from refmoe import jit, verify
+    from refmoe import verify
 
-    if jit.cache_is_cold():
-        _shared.note("compiling kernels for this CPU (first run only)...")
+    _shared.announce_compiling()
     report = verify.install(_shared.note)
     _shared.emit(json.dumps(report.facts()) + "\n" if as_json else _text(report))
     if not report.exact:
