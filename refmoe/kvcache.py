@@ -18,19 +18,25 @@ DTYPES = {"f32": np.float32, "bf16": np.uint16}
 
 
 @kernel
-def _store_f32(x, chunk, first):
-    for t in range(x.shape[0]):
-        for g in range(chunk.shape[0]):
-            for d in range(x.shape[1] // chunk.shape[0]):
-                chunk[g, first + t, d] = x[t, g * (x.shape[1] // chunk.shape[0]) + d]
+def _store_f32(k, v, keys, values, first):
+    """Rows k, v f32[T, G*D] into positions first.. of chunks keys, values f32[G, 512, width]."""
+    size = k.shape[1] // keys.shape[0]
+    for t in range(k.shape[0]):
+        for g in range(keys.shape[0]):
+            for d in range(size):
+                keys[g, first + t, d] = k[t, g * size + d]
+                values[g, first + t, d] = v[t, g * size + d]
 
 
 @kernel
-def _store_bf16(x, chunk, first):
-    for t in range(x.shape[0]):
-        for g in range(chunk.shape[0]):
-            for d in range(x.shape[1] // chunk.shape[0]):
-                chunk[g, first + t, d] = np.uint16(bf16_bits(x[t, g * (x.shape[1] // chunk.shape[0]) + d]))
+def _store_bf16(k, v, keys, values, first):
+    """The same into chunks of bf16 codes u16[G, 512, width]."""
+    size = k.shape[1] // keys.shape[0]
+    for t in range(k.shape[0]):
+        for g in range(keys.shape[0]):
+            for d in range(size):
+                keys[g, first + t, d] = np.uint16(bf16_bits(k[t, g * size + d]))
+                values[g, first + t, d] = np.uint16(bf16_bits(v[t, g * size + d]))
 
 
 class LayerCache:
@@ -45,15 +51,13 @@ class LayerCache:
 
     def append(self, k: np.ndarray, v: np.ndarray) -> int:
         """Store new rows k, v f32[T, kv_heads * head_dim] in reserved room; returns the position of the first."""
-        at, count = self.length, k.shape[0]
-        for x, chunks in ((k, self.chunks[0]), (v, self.chunks[1])):
-            row = 0
-            while row < count:
-                chunk, first = divmod(at + row, CHUNK)
-                fit = min(count - row, CHUNK - first)
-                self._store(x[row:row + fit], chunks[chunk], first)
-                row += fit
-        self.length += count
+        at, row = self.length, 0
+        while row < k.shape[0]:
+            chunk, first = divmod(at + row, CHUNK)
+            end = min(k.shape[0], row + CHUNK - first)
+            self._store(k[row:end], v[row:end], self.chunks[0][chunk], self.chunks[1][chunk], first)
+            row = end
+        self.length += row
         return at
 
     def grow(self, keys: np.ndarray, values: np.ndarray) -> None:
