@@ -1,8 +1,9 @@
 """Benchmarks: tokens per second against the memory bandwidth measured in the same run. Speeds are never tested.
 
 Shared machines drift, so every figure is paired with one taken in the same seconds: windows of decoding alternate with
-windows of reading memory, and the ratio is that of the medians. `read bandwidth` is the best linear read a kernel of
-this package reaches on this machine with the same threads, over a buffer far larger than the caches.
+windows of reading memory; the fraction is the median over the windows, each compared with the reads around it. The read
+bandwidth is the best linear read that a kernel of this package reaches on this machine with the same threads, over a
+buffer far larger than the caches.
 """
 
 import os
@@ -64,7 +65,7 @@ def prompt_ids(vocabulary: int, count: int) -> list[int]:
     return [int((float(u) + 1.0) / 2.0 * vocabulary) for u in fill_uniform(1, 0, count)]
 
 
-def decode(model, bytes_per_token: int, prompt: int, tokens: int) -> dict:
+def decode(model, per_token: int, prompt: int, tokens: int) -> dict:
     """Decode speed at a context of `prompt` tokens and up, in windows alternating with memory reads."""
     reader = ReadBandwidth(model.engine.threads)
     ids = prompt_ids(model.vocab, prompt)
@@ -79,11 +80,12 @@ def decode(model, bytes_per_token: int, prompt: int, tokens: int) -> dict:
             model.engine.run([(sequence, [ids[(window * tokens + n) % prompt]])])
         rates.append(tokens / (time.perf_counter() - begin))
         reads.append(reader.measure())
-    per_token = bytes_per_token
     rate, read = statistics.median(rates), statistics.median(reads)
+    beside = [2 * speed * per_token / (before + after) for speed, before, after in zip(rates, reads, reads[1:])]
     return {"decode_tokens_per_second": rate, "bytes_per_token": per_token, "decode_bytes_per_second": rate * per_token,
-            "read_bytes_per_second": read, "fraction_of_read_bandwidth": rate * per_token / read,
-            "decode_spread": [min(rates), max(rates)], "read_spread": [min(reads), max(reads)], "context": prompt}
+            "read_bytes_per_second": read, "fraction_of_read_bandwidth": statistics.median(beside),
+            "fraction_spread": [min(beside), max(beside)], "decode_spread": [min(rates), max(rates)],
+            "read_spread": [min(reads), max(reads)], "context": prompt}
 
 
 def prefill(model, lengths: tuple[int, ...], repeats: int = 3) -> dict:

@@ -65,7 +65,7 @@ def _run(location, threads, kv_dtype, context, tokens, lengths, first_token) -> 
 
 
 def _text(report: dict) -> str:
-    counts, spread = report["parameters"], report["decode_spread"]
+    counts, spread, (low, high) = report["parameters"], report["decode_spread"], report["fraction_spread"]
     rows = [
         ("model", report["model"]),
         ("parameters", f"{counts['total']:,} total, {counts['active']:,} active"),
@@ -76,7 +76,7 @@ def _text(report: dict) -> str:
         ("bytes per token", f"{report['bytes_per_token']:,}"),
         ("decode reads", f"{report['decode_bytes_per_second'] / 1e9:.1f} GB/s"),
         ("memory reads", f"{report['read_bytes_per_second'] / 1e9:.1f} GB/s, same threads, same run"),
-        ("fraction", f"{report['fraction_of_read_bandwidth']:.2f}"),
+        ("fraction", f"{report['fraction_of_read_bandwidth']:.2f} (windows {low:.2f} to {high:.2f})"),
         *((f"prefill {size}", f"{rate:.1f} tokens/s") for size, rate in report["prefill_tokens_per_second"].items()),
     ]  # fmt: skip
     if report["peak_memory_bytes"]:
