@@ -216,7 +216,6 @@ def test_spec_clause():
 
 
 def test_trace(tiny, tmp_path):
-    pytest.importorskip("refmoe.trace")
     listing = call("trace", "-m", tiny, "--ids", "1,5", "--points", "layers.*.route_ids", "--steps", 1).stdout
     assert "layers.1.route_ids int64 [2, 2]" in listing and "steps.0.layers.0.route_ids" in listing
     file = tmp_path / "t.safetensors"
