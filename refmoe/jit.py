@@ -4,8 +4,9 @@ Flags: no fastmath anywhere (it would fuse and reorder), error_model="numpy" (di
 IEEE 754 says, and costs no branch), nogil, disk cache.
 
 Cache: Numba notices an edit in a function's own file only; an edited helper in another file keeps returning the
-old machine code. The cache directory is therefore named by the sha256 of every source file of the package, of the
-versions of numpy, numba and llvmlite, and of the environment switches that change code but not Numba's key. It lives
+old machine code. The cache directory is therefore named by the sha256 of all sources that hold kernels or what kernels
+use, of the versions of numpy, numba and llvmlite, and of the environment switches that change code but not Numba's key.
+It lives
 under REFMOE_CACHE_DIR, else the user's cache folder, else the temporary folder; when none is writable, kernels are
 compiled in memory, and so they are when a cached file is damaged or the disk is full. Numba's own settings of the
 process are left as they were.
@@ -29,14 +30,17 @@ from numba.core.ccallback import CFunc
 from numba.extending import intrinsic, overload
 
 ENABLED = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
+SOURCES = ("jit.py", "numerics", "kernels", "formats", "ops", "weight.py", "kvcache.py", "engine.py", "sampler.py",
+           "bench.py")  # a test checks that no kernel uses a name from elsewhere
 _SWITCHES = ("NUMBA_BOUNDSCHECK", "NUMBA_OPT", "NUMBA_LOOP_VECTORIZE", "NUMBA_SLP_VECTORIZE", "NUMBA_ENABLE_AVX")
 
 
 def source_digest() -> str:
-    """sha256 over all package sources, tool versions and switches: the name of the compile cache."""
+    """sha256 over the sources of kernels, tool versions and switches: the name of the compile cache."""
     digest = hashlib.sha256()
     root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
+    places = [root / name for name in SOURCES]
+    for path in sorted(file for place in places for file in (place.rglob("*.py") if place.is_dir() else [place])):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     for package in ("numpy", "numba", "llvmlite"):
         digest.update(f"{package}={version(package)};".encode())

@@ -1,11 +1,14 @@
 """The op vectors: inputs, and what each of them hunts. Results are added by make_golden.py.
 
-A function named <op>__<case> fills in one vector; rope__ and route__ make it for both ops of the pair. Random inputs
+A function named <op>__<case> fills in one vector; rope__ and route__ make it for both ops of the pair. Files named
+golden_cases_*.py beside this one hold those of further ops. Random inputs
 are counter.fill_normal with SEED and a stream named after op, case and tensor; everything else is a literal.
 `bugs` are ids of the bug catalogue that the vector must kill (tests/ops computes the bug and looks).
 """
 
+import importlib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -60,6 +63,8 @@ def vector(hunts, bugs=""):
 
 def drafts():
     """All op vectors, inputs only."""
+    for path in sorted(Path(__file__).parent.glob("golden_cases_*.py")):
+        importlib.import_module(path.stem)
     made = []
     for make, op, name, hunts, bugs in _DRAFTS:
         draft = Draft(op, name, hunts, bugs)

@@ -1,6 +1,11 @@
-"""The format vectors: every code of the 16-bit formats, blocks of awkward shape; `decoded` by the format itself."""
+"""The format vectors: every code of the 16-bit formats, blocks of awkward shape; `decoded` by the format itself.
 
+Files named golden_formats_*.py beside this one hold those of further formats: each has a function drafts().
+"""
+
+import importlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -59,4 +64,6 @@ def drafts():
             name = f"block_{rows}x{cols}"
             codes, source = _random_codes(format, name, rows, cols)
             made.append(_draft(format, name, codes, "row length: rows and columns exchanged, padding assumed", source))
+    for path in sorted(Path(__file__).parent.glob("golden_formats_*.py")):
+        made += importlib.import_module(path.stem).drafts()
     return made

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import tiny
 
+from refmoe.jit import SOURCES
+
 ROOT = tiny.ROOT
 PACKAGE = ROOT / "refmoe"
 MODULES = {path.relative_to(PACKAGE).as_posix().removesuffix(".py"): path for path in PACKAGE.rglob("*.py")}
@@ -186,6 +188,20 @@ def kernels(tree: ast.AST) -> list[ast.FunctionDef]:
     """Functions compiled by jit.kernel or jit.item_kernel."""
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
             and any(ast.unparse(d).rpartition(".")[2] in ("kernel", "item_kernel") for d in node.decorator_list)]
+
+
+def test_kernels_use_only_sources_that_name_the_compile_cache():
+    places = {name.removesuffix(".py") for name in SOURCES}
+    for module, tree in TREES.items():
+        found = kernels(tree)
+        assert not found or module in places or folder(module) in places, f"{module}: not in jit.SOURCES"
+        used = {node.id for function in found for node in ast.walk(function) if isinstance(node, ast.Name)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("refmoe"):
+                source = node.module.removeprefix("refmoe").removeprefix(".").partition(".")[0]
+                for alias in node.names:
+                    origin = source or alias.name
+                    assert alias.name not in used or origin in places, f"{module}: {alias.name} of {node.module}"
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if folder(name) in ("ops", "formats")))

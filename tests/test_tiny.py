@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -208,6 +209,7 @@ def test_readme_lists_every_model_and_op():
 @pytest.fixture
 def make_tiny():
     """The script."""
+    sys.path.append(str(tiny.ROOT / "scripts"))
     spec = importlib.util.spec_from_file_location("make_tiny", tiny.ROOT / "scripts" / "make_tiny.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
