@@ -44,7 +44,7 @@ class Tables:
     tail: tuple[Step, ...]
     tensors: dict[str, Tensor]  # role -> tensor
     tables: dict[str, dict[str, Any]]  # name -> spec of numerics.rope_tables.from_spec
-    context: int  # positions the publisher trained for; no number depends on it
+    context: int  # positions the publisher means it for; no number depends on it
     copies: tuple[tuple[str, str], ...] = ()  # (stem, stem of the tensor it must equal if it is stored at all)
     ignored_tensors: tuple[tuple[str, str], ...] = ()  # (fnmatch pattern, reason)
 

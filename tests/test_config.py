@@ -138,6 +138,18 @@ def test_dialects_agree(kind):
     assert rope(drop=("rope_theta",), rope_parameters=new) == old
     assert rope(rope_parameters=new, rope_scaling=both) == old
     assert rope(drop=("rope_theta",), rope_parameters={"full_attention": new, "sliding_attention": new}) == old
+    assert rope(rope_parameters={}, rope_scaling=both) == old and rope(rope_parameters=new, rope_scaling={}) == old
+
+
+def test_yarn_stretches_the_context():
+    """Model cards add yarn and leave max_position_embeddings: Qwen3-30B-A3B has 40,960, with yarn 131,072."""
+    stretch = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    assert build(config("qwen3_moe", max_position_embeddings=40960, rope_scaling=stretch)).context == 131072
+    assert build(config("qwen3_moe", max_position_embeddings=40960)).context == 40960
+    assert build(config("qwen3_moe", max_position_embeddings=262144, rope_scaling=stretch)).context == 262144
+    assert build(config("qwen3", rope_scaling={"type": "linear", "factor": 8.0})).context == 128
+    assert build(config("llama", rope_scaling=ROPE["llama3"] | {"type": "llama3", "factor": 1e9})).context == 128
+    assert build(config("qwen3", rope_scaling=stretch | {"factor": 1e30})).context == 2**31 - 1
 
 
 @pytest.mark.parametrize(

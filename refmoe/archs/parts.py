@@ -121,6 +121,7 @@ def model(
     )
     used = dict.fromkeys(role for part in (head, *blocks.values(), tail) for s in part for role in s.weights)
     context = c.integer("max_position_embeddings", high=UNLIMITED, reason="context the publisher trained for")
+    turns = rope.read(c, d["D"], context, theta)
     return Tables(
         dims=d,
         kinds=kinds,
@@ -128,8 +129,8 @@ def model(
         blocks=blocks,
         tail=tail,
         tensors={role: tensors[role] for role in used},
-        tables={"rope": rope.read(c, d["D"], context, theta)},
-        context=context,
+        tables={"rope": turns},
+        context=rope.reach(turns, context),
         copies=(("lm_head", "model.embed_tokens"),) if tied else (),
         ignored_tensors=(INV_FREQ, TIED) if tied else (INV_FREQ,),
     )

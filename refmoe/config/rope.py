@@ -8,7 +8,10 @@ equal. Where a key is absent we do what transformers 5.23 does, and the spec hol
 ratio of the two, `beta_fast` to 32, `beta_slow` to 1, `truncate` to true. `attention_factor`, or `mscale` and
 `mscale_all_dim` together, appear only if stated: without them the amplitude of yarn is 0.1 ln(factor) + 1. Only llama
 may leave `rope_theta` out (10000: the published Llama 1 and 2 files do); elsewhere a missing base is refused, because
-a moved key that falls to a default ruins a model silently.
+a moved key that falls to a default ruins a model silently. Also refused, though transformers 5.23 runs them with what
+one of the two says: settings given twice that differ (a `rope_scaling` put beside `rope_parameters` drops the latter's
+`rope_theta` there), keys that mean nothing for the kind, a factor below 1. Where entries are nested by layer type, its
+yarn reads `truncate` one level too high and takes true; ours takes what the entry says.
 """
 
 from typing import Any
@@ -33,6 +36,9 @@ def _entry(c: Config, key: str) -> dict[str, Any] | None:
     if not c.has(key):
         return None
     entry = c.values[key]
+    if entry == {}:
+        c.note(key, "ignored", "an empty object states nothing")
+        return None
     if isinstance(entry, dict) and entry and set(entry) <= {FULL, WINDOW}:
         first = next(iter(entry.values()))
         if any(other != first for other in entry.values()):
@@ -127,3 +133,10 @@ def read(c: Config, head_dim: int, context: int, default_theta: float | None = N
     if kind == "llama3" and spec["high_freq_factor"] <= spec["low_freq_factor"]:
         raise error("high_freq_factor", f"more than low_freq_factor {spec['low_freq_factor']}")
     return spec
+
+
+def reach(spec: dict[str, Any], context: int) -> int:
+    """Positions a model with this table is meant for: yarn stretches the original context by its factor, and model
+    cards tell people to add it to a config whose max_position_embeddings stays (Qwen3: 40,960, with yarn 131,072)."""
+    stretched = spec["factor"] * spec[ORIGINAL] if spec["kind"] == "yarn" else 0.0
+    return max(context, int(min(stretched, 2.0**31 - 1)))

@@ -12,6 +12,9 @@ KILLS = {
     "position_zero_is_identity": ("one_based",),
     "far_position": ("angle_in_binary64", "position_in_bf16"),
     "amplitude": ("no_amplitude",),
+    "yarn_hard_step": ("ramp_not_a_step",),
+    "yarn_without_truncation": ("ramp_of_whole_pairs", "no_amplitude"),
+    "last_positions_of_a_million": ("angle_in_binary64", "position_in_bf16"),
 }
 
 

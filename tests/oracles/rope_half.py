@@ -85,6 +85,19 @@ def _permuted_for(pairing, other, query_heads):
     return mutant
 
 
+def _yarn(base, factor, fast, whole):
+    """Float64 frequencies of YaRN, original context 4096: the ramp ends at `fast` turns and at 1."""
+    def table(inv_freq):
+        size = 2 * len(inv_freq)
+        first, last = (size * np.log(4096 / (2 * np.pi * turns)) / (2 * np.log(base)) for turns in (fast, 1))
+        first, last = (np.floor(first), np.ceil(last)) if whole else (first, last)
+        plain = base ** (-np.arange(size // 2) / (size // 2))
+        share = np.clip((np.arange(size // 2) - first) / (last - first), 0, 1)
+        return plain * (1 - share) + plain / factor * share
+
+    return table
+
+
 def mutants_of(pairing, other):
     """The mutants of one pairing."""
     return {
@@ -96,6 +109,8 @@ def mutants_of(pairing, other):
         "one_based": lambda x, positions, **rest: bits_of(pairing, x, positions + 1, **rest),
         "angle_in_binary64": _with_angle(pairing, lambda p, f: p[:, None] * f.astype(float)),
         "position_in_bf16": _with_angle(pairing, lambda p, f: angles(bf16(p.astype(np.float32)), f)),
+        "ramp_not_a_step": _with_angle(pairing, lambda p, f: p[:, None] * _yarn(50000.0, 32.0, 32, True)(f)),
+        "ramp_of_whole_pairs": _with_angle(pairing, lambda p, f: p[:, None] * _yarn(150000.0, 32.0, 32, True)(f)),
         "no_amplitude": lambda x, positions, inv_freq, amplitude: bits_of(pairing, x, positions, inv_freq, 1.0),
     }
 
