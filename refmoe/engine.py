@@ -68,7 +68,8 @@ class Engine:
         operands = [tuple(weights[role, layer] if (role, layer) in weights else weights[role, None]
                           for role in step.weights) for step in steps]
         bound = []
-        for (op, inputs, _), pairs in groupby(zip(steps, operands, strict=True), _launch):
+        alike = groupby(zip(steps, operands, strict=True), lambda pair: (pair[0].op, pair[0].inputs))
+        for (op, inputs), pairs in alike:
             group, module = list(pairs), ops.get(op)
             if len(group) > 1 and hasattr(module, "bind_many"):
                 names = tuple(name for step, _ in group for name in step.out)
@@ -162,13 +163,6 @@ class Engine:
         if bad.shape[0]:
             raise UsageError(f"token id: expected 0 to {vocabulary - 1}, found {bad[0]}")
         return checked
-
-
-def _launch(pair: tuple[Step, tuple]) -> tuple:
-    """What neighbouring steps must have in common to share a launch: op, inputs, and weight formats."""
-    step, operands = pair
-    firsts = [operand[0] if isinstance(operand, list) else operand for operand in operands]
-    return step.op, step.inputs, [getattr(first, "format", None) for first in firsts]
 
 
 def _passes(sizes: list[int], chunk: int) -> list[list[tuple[int, int, int]]]:

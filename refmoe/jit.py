@@ -140,6 +140,16 @@ def kernel(function):
     return compiled
 
 
+def inlined(function):
+    """A kernel that takes other kernels as arguments: compiled into its callers, so that no address of a function is
+    left in the machine code, which could not be cached then."""
+    if not ENABLED:
+        return function
+    compiled = numba.njit(function, nogil=True, error_model="numpy", forceinline=True)
+    _enable_cache(compiled)
+    return compiled
+
+
 def item_kernel(function):
     """A work item function(block i64, item i64, slot i64) for kernels.team: a call that compiles it when first asked
     and returns its address as a C function."""
@@ -159,5 +169,5 @@ def max_threads() -> int:
     return numba.config.NUMBA_NUM_THREADS if ENABLED else 1  # type: ignore[attr-defined]
 
 
-__all__ = ["CACHE_DIRECTORY", "ENABLED", "intrinsic", "item_kernel", "kernel", "max_threads", "overload",
+__all__ = ["CACHE_DIRECTORY", "ENABLED", "inlined", "intrinsic", "item_kernel", "kernel", "max_threads", "overload",
            "source_digest", "when_compiling"]

@@ -1,6 +1,6 @@
 """One stored matrix: the bytes of a checkpoint in some format, and the logical shape they stand for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,13 +10,15 @@ class Weight:
     """A matrix W_eff f32[rows, cols] in its stored form.
 
     `format` names a module of refmoe.formats; `parts` maps each of that format's suffixes to the stored bytes,
-    a 1-D C-contiguous uint8 array (64-byte aligned where the checkpoint reader allocated it).
+    a 1-D C-contiguous uint8 array (64-byte aligned where the checkpoint reader allocated it); `params` are the numbers
+    that the format reads from the quantization config (none for most).
     """
 
     format: str
     rows: int
     cols: int
     parts: dict[str, np.ndarray]
+    params: dict[str, int] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:

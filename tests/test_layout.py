@@ -185,9 +185,10 @@ def test_numba_only_through_jit(module):
 
 
 def kernels(tree: ast.AST) -> list[ast.FunctionDef]:
-    """Functions compiled by jit.kernel or jit.item_kernel."""
+    """Functions compiled by jit.kernel, jit.inlined or jit.item_kernel."""
+    names = {"kernel", "item_kernel", "inlined"}
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
-            and any(ast.unparse(d).rpartition(".")[2] in ("kernel", "item_kernel") for d in node.decorator_list)]
+            and any(ast.unparse(d).rpartition(".")[2] in names for d in node.decorator_list)]
 
 
 def test_kernels_use_only_sources_that_name_the_compile_cache():

@@ -1,6 +1,10 @@
 """Weight formats, one module each: the suffixes it owns, the stored shapes, and `decode`, which is the clause.
 
 A format defines one exact matrix W_eff f32[rows, cols]; every matrix product of the engine is defined on W_eff.
+
+A module has: `suffixes` of the stored tensors behind the stem and their `dtypes`; `stored_shapes(rows, cols)`;
+`decode(weight)`; and for the fast schedules `descriptor(weight)`, the first words of a descriptor (kernels.matrix), and
+`product`, the work item of kernels.matmul made of the format's `stream` and `vector` (only with the JIT on).
 """
 
 import importlib
@@ -34,22 +38,37 @@ def decode(weight: Weight) -> np.ndarray:
 
 
 class Operands(NamedTuple):
-    """Stored matrices as kernels.matmul takes them; `weights` owns the memory that the addresses point into."""
+    """Stored matrices as kernels.matmul takes them; `weights` owns the memory that the descriptors point into."""
 
-    tag: np.ndarray  # element type (numerics.vec)
-    addresses: np.ndarray  # i64[M,S]
+    descriptors: np.ndarray  # i64[M,S,16] (kernels.matrix)
     rows: np.ndarray  # i64[M]
     weights: list[list[Weight]]
 
 
 def operands(kinds: list[list[Weight]]) -> Operands:
-    """Operands of kernels.matmul for kinds[m][s]. FormatError if the formats differ, or the shapes within a kind."""
+    """Operands of kernels.matmul for kinds[m][s]; formats may differ. FormatError if shapes within a kind do."""
     for weights in kinds:
         for weight in weights:
-            first = Weight(kinds[0][0].format, weights[0].rows, kinds[0][0].cols, {})
-            if (weight.format, weight.rows, weight.cols) != (first.format, first.rows, first.cols):
-                raise FormatError(f"matrices used together: expected format {first.format} "
-                                  f"[{first.rows}, {first.cols}], found {weight.format} [{weight.rows}, {weight.cols}]")
-    module = get(kinds[0][0].format)
-    addresses = np.array([[module.address(weight) for weight in weights] for weights in kinds], np.int64)
-    return Operands(module.TAG, addresses, np.array([weights[0].rows for weights in kinds], np.int64), kinds)
+            if (weight.rows, weight.cols) != (weights[0].rows, kinds[0][0].cols):
+                raise FormatError(f"matrices used together: expected [{weights[0].rows}, {kinds[0][0].cols}], found "
+                                  f"{weight.format} [{weight.rows}, {weight.cols}]")
+    table = np.array([[_descriptor(weight, 0) for weight in weights] for weights in kinds], np.int64)
+    return Operands(table, np.array([weights[0].rows for weights in kinds], np.int64), kinds)
+
+
+def row_blocks(weight: Weight, firsts: list[int], rows: int) -> Operands:
+    """Operands of one kind whose matrices are blocks of `rows` rows of one weight, from each of `firsts` on."""
+    if any(not 0 <= first <= weight.rows - rows for first in firsts):
+        raise FormatError(f"row blocks: expected first rows from 0 to {weight.rows - rows}, found {firsts}")
+    table = np.array([[_descriptor(weight, first) for first in firsts]], np.int64)
+    return Operands(table, np.array([rows], np.int64), [[weight]])
+
+
+def _descriptor(weight: Weight, first: int) -> np.ndarray:
+    """The sixteen words of kernels.matrix: the format's own, the first row, the compiled work item."""
+    module = get(weight.format)
+    words = np.zeros(16, np.int64)
+    own = module.descriptor(weight)
+    words[: len(own)] = own
+    words[14:] = first, module.product()
+    return words

@@ -12,12 +12,15 @@ Origin      safetensors dtype F16
 
 import numpy as np
 
+from refmoe import jit
 from refmoe.numerics.codecs import f16_to_f32
 from refmoe.weight import Weight
 
+if jit.ENABLED:
+    from refmoe.kernels.matmul import product_f16 as product  # noqa: F401
+
 suffixes = (".weight",)
 dtypes = ("F16",)
-TAG = np.empty(0, np.int16)  # element tag of numerics.vec
 
 
 def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
@@ -30,6 +33,6 @@ def decode(weight: Weight) -> np.ndarray:
     return f16_to_f32(weight.parts[".weight"].view(np.uint16)).reshape(weight.rows, weight.cols)
 
 
-def address(weight: Weight) -> int:
-    """Address of the first stored element."""
-    return weight.parts[".weight"].ctypes.data
+def descriptor(weight: Weight) -> list[int]:
+    """First words of the descriptor: address, columns, bytes of a row."""
+    return [weight.parts[".weight"].ctypes.data, weight.cols, weight.cols * 2]

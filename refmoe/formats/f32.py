@@ -12,11 +12,14 @@ Origin      safetensors dtype F32
 
 import numpy as np
 
+from refmoe import jit
 from refmoe.weight import Weight
+
+if jit.ENABLED:
+    from refmoe.kernels.matmul import product_f32 as product  # noqa: F401
 
 suffixes = (".weight",)
 dtypes = ("F32",)
-TAG = np.empty(0, np.float32)  # element tag of numerics.vec
 
 
 def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
@@ -29,6 +32,6 @@ def decode(weight: Weight) -> np.ndarray:
     return weight.parts[".weight"].view(np.float32).reshape(weight.rows, weight.cols)
 
 
-def address(weight: Weight) -> int:
-    """Address of the first stored element."""
-    return weight.parts[".weight"].ctypes.data
+def descriptor(weight: Weight) -> list[int]:
+    """First words of the descriptor: address, columns, bytes of a row."""
+    return [weight.parts[".weight"].ctypes.data, weight.cols, weight.cols * 4]

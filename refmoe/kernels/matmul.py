@@ -4,9 +4,10 @@ There are M kinds of matrices (gate and up; q, k and v; or one) and S sets of ro
 one). Kind m has its own matrix for every set, and its own output. Every output is numerics.reduce.dot of one row of
 W_eff and one row of x: sixteen lanes, fma in ascending k, halving tree. What varies is only the order in which outputs
 are visited:
-- a set of few rows streams W row by row: one linear walk through memory, which hardware prefetch follows (`_stream`);
+- a set of few rows streams W row by row (`stream` of kernels.matrix);
 - a set of many rows packs x and multiplies register tiles (kernels.panels).
-The work items are (set, kind, panel), shared between the threads of kernels.team.
+The work items are (set, kind, panel), shared between the threads of kernels.team. Matrices of any formats may stand
+side by side: each descriptor names the work item of its own format.
 """
 
 from functools import lru_cache
@@ -14,82 +15,73 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from refmoe.jit import item_kernel, kernel
+from refmoe.jit import inlined, item_kernel, kernel
 from refmoe.kernels import team
-from refmoe.kernels.panels import LINE, PANEL, PANEL_BYTES, SPILL_BYTES, multiply, pack
-from refmoe.numerics.vec import (
-    BF16,
-    F16,
-    F32,
-    TILE_COLS,
-    address,
-    lane,
-    store1,
-    tile_fma,
-    tile_fma_partial,
-    tile_trees,
-    tile_zero,
-    view64,
+from refmoe.kernels.matrix import (
+    FIRST,
+    PRODUCT,
+    WORDS,
+    stream_bf16,
+    stream_f16,
+    stream_f32,
+    vector_bf16,
+    vector_f16,
+    vector_f32,
 )
+from refmoe.kernels.panels import LINE, PANEL, PANEL_BYTES, SPILL_BYTES, multiply, pack
+from refmoe.numerics.vec import TILE_COLS, address, call_item, view64
 
 FEW = 4 * TILE_COLS // 2  # sets with fewer rows of x than this are streamed
 SMALL = 1 << 19  # multiplications below which sharing costs more than it gains
 # Operands of a job, int64: addresses unless said otherwise
-MATRICES, SETS, ROWS, X, COLS, X_ROWS, STARTS, TILES, PACKED, PLACES, OUT_ROWS, WORK, SCRATCH = range(13)
+MATRICES, SETS, ROWS, X, COLUMNS, X_ROWS, STARTS, TILES, PACKED, PLACES, OUT_ROWS, WORK, SCRATCH = range(13)
 
 
-@kernel
-def _stream(tag, w, cols, first, last, x, x_rows, out, width, out_rows):
-    """Rows first..last of one matrix times all rows of x in the set; W is read once, front to back."""
-    size = tag.itemsize
-    whole = cols // 16 * 16
-    for r in range(first, last):
-        row = w + r * cols * size
-        for s in range(x_rows.shape[0]):
-            xs = x + x_rows[s] * cols * 4
-            t = tile_zero(1, 1)
-            for k in range(0, whole, 16):
-                t = tile_fma(t, tag, row + k * size, 0, xs + k * 4, 0)
-            if whole < cols:
-                t = tile_fma_partial(t, tag, row + whole * size, 0, xs + whole * 4, 0, cols - whole)
-            store1(out + (out_rows[s] * width + r) * 4, lane(tile_trees(t), 0))
-
-
-@kernel
-def _product_item(tag, block, item, slot):
-    """One panel of one matrix times one set of rows."""
+@inlined
+def product_item(stream, vector, block, item, slot):
+    """One panel of one matrix times one set of rows, with the two functions of the matrix's format."""
     b = view64(block, 13)
     work = view64(b[WORK] + item * 24, 3)
     s, m, first = work[0], work[1], work[2]
-    starts, cols = view64(b[STARTS], b[SETS] + 1), b[COLS]
+    d = view64(b[MATRICES] + (m * b[SETS] + s) * WORDS * 8, WORDS)
+    starts, width = view64(b[STARTS], b[SETS] + 1), view64(b[ROWS], m + 1)[m]
     low, count = starts[s], starts[s + 1] - starts[s]
-    w, width = view64(b[MATRICES], (m + 1) * b[SETS])[m * b[SETS] + s], view64(b[ROWS], m + 1)[m]
-    out, out_rows = view64(b[PLACES], m + 1)[m], view64(b[OUT_ROWS] + low * 8, count)
-    last = min(first + PANEL, width)
+    out_rows, last = view64(b[OUT_ROWS] + low * 8, count), min(first + PANEL, width)
+    out = view64(b[PLACES], m + 1)[m] - d[FIRST] * 4  # so that row FIRST of the matrix is column 0 of the output
+    first, last = first + d[FIRST], last + d[FIRST]
     if count >= FEW:
-        packed = b[PACKED] + view64(b[TILES], s + 1)[s] * ((cols + 15) // 16) * TILE_COLS * LINE
+        packed = b[PACKED] + view64(b[TILES], s + 1)[s] * ((b[COLUMNS] + 15) // 16) * TILE_COLS * LINE
         scratch = b[SCRATCH] + slot * (PANEL_BYTES + SPILL_BYTES)
-        multiply(tag, w, cols, first, last, packed, out, width, out_rows, scratch)
+        multiply(vector, d, first, last, packed, out, width, out_rows, scratch)
     else:
-        _stream(tag, w, cols, first, last, b[X], view64(b[X_ROWS] + low * 8, count), out, width, out_rows)
+        stream(d, first, last, b[X], view64(b[X_ROWS] + low * 8, count), out, width, out_rows)
 
 
 @item_kernel
-def _product_f32(block, item, slot):
-    _product_item(F32, block, item, slot)
+def product_f32(block, item, slot):
+    """product_item of binary32 elements."""
+    product_item(stream_f32, vector_f32, block, item, slot)
 
 
 @item_kernel
-def _product_bf16(block, item, slot):
-    _product_item(BF16, block, item, slot)
+def product_bf16(block, item, slot):
+    """product_item of bfloat16 elements."""
+    product_item(stream_bf16, vector_bf16, block, item, slot)
 
 
 @item_kernel
-def _product_f16(block, item, slot):
-    _product_item(F16, block, item, slot)
+def product_f16(block, item, slot):
+    """product_item of binary16 elements."""
+    product_item(stream_f16, vector_f16, block, item, slot)
 
 
-ITEM = {np.dtype(np.float32): _product_f32, np.dtype(np.uint16): _product_bf16, np.dtype(np.int16): _product_f16}
+@item_kernel
+def _any_format(block, item, slot):
+    """Hand an item to the function that the matrix's descriptor names."""
+    b = view64(block, 13)
+    work = view64(b[WORK] + item * 24, 3)
+    d = view64(b[MATRICES] + (work[1] * b[SETS] + work[0]) * WORDS * 8, WORDS)
+    call_item(d[PRODUCT], block, item, slot)
 
 
 @item_kernel
@@ -101,7 +93,7 @@ def _pack_item(block, item, slot):
         s += 1
     low = starts[s] + (item - tiles[s]) * TILE_COLS
     rows = view64(b[X_ROWS] + low * 8, min(TILE_COLS, starts[s + 1] - low))
-    pack(b[X], b[COLS], rows, b[PACKED] + item * ((b[COLS] + 15) // 16) * TILE_COLS * LINE)
+    pack(b[X], b[COLUMNS], rows, b[PACKED] + item * ((b[COLUMNS] + 15) // 16) * TILE_COLS * LINE)
 
 
 @kernel
@@ -151,7 +143,7 @@ def _matmul(control, item, packer, matrices, rows, x, x_rows, starts, out, out_r
     packed = np.empty((tiles[-1] * TILE_COLS * ((cols + 15) // 16) + 1) * 16, np.float32)
     scratch = np.empty((shares * (PANEL_BYTES + SPILL_BYTES) if tiles[-1] > 0 else 4) // 4, np.float32)
     block[MATRICES], block[SETS], block[ROWS] = address(matrices), starts.shape[0] - 1, address(rows)
-    block[X], block[COLS], block[X_ROWS] = address(x), cols, address(x_rows)
+    block[X], block[COLUMNS], block[X_ROWS] = address(x), cols, address(x_rows)
     block[STARTS], block[TILES], block[PACKED] = address(starts), address(tiles), address(packed)
     block[PLACES], block[OUT_ROWS], block[WORK] = address(places), address(out_rows), address(work)
     block[SCRATCH] = address(scratch)
@@ -165,17 +157,17 @@ def _matmul(control, item, packer, matrices, rows, x, x_rows, starts, out, out_r
 def matmul(operands, x, x_rows, starts, out_rows, parts):
     """Outputs f32[I, rows[m]] of all kinds: output[out_rows[i]] = W[m,s] x[x_rows[i]] for starts[s] <= i < starts[s+1].
 
-    operands    formats.Operands: addresses i64[M,S] of W[m,s], [rows[m], K] row-major and contiguous
+    operands    formats.Operands: descriptors i64[M,S,16] of W[m,s], rows i64[M]
     x           f32[X,K] contiguous; x_rows i64[I]; starts i64[S+1]; out_rows i64[I], a permutation
     parts       number of shares, one per thread; any number gives the same bits
     """
-    tag, matrices, rows, _ = operands
+    matrices, rows, _ = operands
     count = x_rows.shape[0]
     widths = rows.tolist()
     out = np.empty(count * sum(widths), np.float32)
     shares = 1 if out.shape[0] * x.shape[1] < SMALL else parts
     packer = _pack_item() if count >= FEW else 0  # compiled only when there is something to pack
-    _matmul(team.gather(shares), ITEM[tag.dtype](), packer, matrices, rows, x, x_rows, starts, out, out_rows, shares)
+    _matmul(team.gather(shares), _any_format(), packer, matrices, rows, x, x_rows, starts, out, out_rows, shares)
     if len(widths) == 1:
         return [out.reshape(count, widths[0])]
     ends = list(accumulate(widths, initial=0))

@@ -7,7 +7,8 @@ which is exact, so that the order of the sum is that of numerics.reduce.dot.
 
 import numpy as np
 
-from refmoe.jit import kernel
+from refmoe.jit import inlined, kernel
+from refmoe.kernels.matrix import COLS
 from refmoe.numerics.vec import (
     F32,
     TILE_COLS,
@@ -34,21 +35,17 @@ PANEL_BYTES = PANEL * BLOCK_K * LINE  # one widened block of a panel
 SPILL_BYTES = PANEL * BLOCK_X * TILE_COLS * LINE  # the lanes of one pass
 
 
-@kernel
-def _widen(tag, w, cols, first, last, k0, k1, panel):
+@inlined
+def _widen(vector, d, first, last, k0, k1, panel):
     """Rows first..last, vectors k0..k1 of 16 -> panel[tile row][k][TILE_ROWS][16]; absent rows and elements are +0."""
-    size = tag.itemsize
     where = panel
     for r in range(first, first + PANEL, TILE_ROWS):
         for k in range(k0, k1):
             for i in range(r, r + TILE_ROWS):
-                source = w + (i * cols + k * 16) * size
-                if i >= last:
-                    store16(where, splat(np.float32(0.0)))
-                elif k * 16 + 16 <= cols:
-                    store16(where, load16(tag, source))
+                if i < last:
+                    store16(where, vector(d, i, k))
                 else:
-                    store16(where, load_partial(tag, source, cols - k * 16))
+                    store16(where, splat(np.float32(0.0)))
                 where += LINE
 
 
@@ -106,17 +103,17 @@ def _finish(spill, first, last, out, width, out_rows):
                     store1(out + (out_rows[col] * width + row) * 4, lane(y, i))
 
 
-@kernel
-def multiply(tag, w, cols, first, last, packed, out, width, out_rows, scratch):
-    """Rows first..last (one panel) of one matrix times all packed rows of its set; addresses except out_rows i64[I]."""
+@inlined
+def multiply(vector, d, first, last, packed, out, width, out_rows, scratch):
+    """Rows first..last (one panel) of the matrix `d` times all packed rows of its set; `vector` reads the matrix."""
     panel, spill = scratch, scratch + PANEL_BYTES
-    vectors = (cols + 15) // 16
+    vectors = (d[COLS] + 15) // 16
     x_step = vectors * TILE_COLS * LINE
     tiles = (out_rows.shape[0] + TILE_COLS - 1) // TILE_COLS
     for c in range(0, tiles, BLOCK_X):
         count = min(BLOCK_X, tiles - c)
         for k in range(0, vectors, BLOCK_K):
             steps = min(BLOCK_K, vectors - k)
-            _widen(tag, w, cols, first, last, k, k + steps, panel)
+            _widen(vector, d, first, last, k, k + steps, panel)
             _block(panel, packed + c * x_step + k * TILE_COLS * LINE, x_step, count, steps, spill, k == 0)
         _finish(spill, first, last, out, width, out_rows[c * TILE_COLS:(c + count) * TILE_COLS])

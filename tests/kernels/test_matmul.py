@@ -9,7 +9,7 @@ if not jit.ENABLED:
     pytest.skip("the JIT is off: there are no schedules", allow_module_level=True)
 
 from refmoe.formats import Operands
-from refmoe.kernels.matmul import FEW, matmul
+from refmoe.kernels.matmul import FEW, matmul, product_bf16, product_f32
 from refmoe.kernels.panels import BLOCK_K, BLOCK_X, PANEL
 from refmoe.numerics.vec import BF16, F32, TILE_COLS
 from refmoe.ops import linear
@@ -18,8 +18,10 @@ from tests import vectors
 
 def run(tag, kinds, widths, x, x_rows, starts, out_rows, parts):
     """kinds[m][s]: matrices as arrays, of widths[m] rows."""
-    addresses = np.array([[matrix.ctypes.data for matrix in kind] for kind in kinds], np.int64)
-    operands = Operands(tag, addresses, np.array(widths), kinds)
+    product = {"float32": product_f32, "uint16": product_bf16}[str(tag.dtype)]()
+    words = [[[matrix.ctypes.data, x.shape[1], x.shape[1] * tag.itemsize, *[0] * 12, product] for matrix in kind]
+             for kind in kinds]
+    operands = Operands(np.array(words, np.int64), np.array(widths), kinds)
     return matmul(operands, x, np.array(x_rows), np.array(starts), np.array(out_rows), parts)
 
 
