@@ -50,7 +50,8 @@ class Program(Tables):
 
     def sizes(self, shape: str) -> tuple[int, ...]:
         """A symbolic shape in numbers."""
-        return tuple(prod(self.dims[letter] for letter in axis.split("*")) for axis in shape.split(","))
+        axes = (axis.split("*") for axis in shape.split(","))
+        return tuple(prod(int(f) if f.isdigit() else self.dims[f] for f in factors) for factors in axes)
 
     def expected(self) -> Iterator[Expected]:
         """Every tensor the checkpoint must hold: outside the layers, then layer by layer; experts in id order."""

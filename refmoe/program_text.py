@@ -21,6 +21,7 @@ WORDS = {
     "E": "experts",
     "K": "chosen experts",
     "M": "expert width",
+    "S": "shared expert width",
     "scale": "of attention scores",
     "window": "positions seen",
 }

@@ -6,6 +6,7 @@ which happen to be equal in one checkpoint cannot hide a swap, and D/2 is a whol
 
 import re
 from collections.abc import Iterable
+from fractions import Fraction
 
 from refmoe import signature
 from refmoe.errors import ProgramError
@@ -34,14 +35,14 @@ class Checker:
         return ProgramError(f"program {self.arch}: {where}: {text}")
 
     def sizes(self, shape: str) -> Shape:
-        """The checking sizes of a symbolic shape like `N*D,H`."""
+        """The checking sizes of a symbolic shape like `N*D,H` or `2*M,H`."""
         sizes = []
         for axis in shape.split(","):
             size = 1
             for letter in axis.split("*"):
-                if letter not in self.axes:
+                if letter not in self.axes and not letter.isdigit():
                     raise self.error(f"shape {shape}", f"expected an axis letter of dims, found {letter!r}")
-                size *= self.axes[letter]
+                size *= int(letter) if letter.isdigit() else self.axes[letter]
             sizes.append(size)
         return tuple(sizes)
 
@@ -52,8 +53,9 @@ class Checker:
             while rest % (unit // 2) == 0:
                 letters.append(letter)
                 rest //= unit // 2
-        text, twos = "*".join(letters) or "1", 2 ** len(letters)
-        return text if rest == twos else f"{text}*{rest}/{twos}"
+        ratio = Fraction(rest, 2 ** len(letters))
+        times = [str(ratio.numerator)] if ratio.numerator != 1 or not letters else []
+        return "*".join(times + letters) + (f"/{ratio.denominator}" if ratio.denominator > 1 else "")
 
     def scalars(self, where: str, step: Step) -> dict[str, int | None]:
         """Attributes as the signature sees them: the checking size of those that name an axis, else None."""

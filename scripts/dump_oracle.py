@@ -87,7 +87,7 @@ def forward(model, ids):
 
     hooks = []
     for name, module in model.named_modules():
-        if match := re.search(r"layers\.(\d+)\.(?:mlp|block_sparse_moe)\.gate$", name):
+        if match := re.search(r"layers\.(\d+)\.(?:mlp\.(?:gate|router)|block_sparse_moe\.gate)$", name):
             hooks.append(module.register_forward_hook(hook(int(match[1]))))
     with torch.no_grad():
         logits = model(torch.tensor([ids]), use_cache=False).logits[0]

@@ -9,8 +9,8 @@ LAYOUT = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attentio
 
 def config(model_type: str, shape: str, **more) -> dict:
     """A config.json: `shape` gives the numbers of LAYOUT, `-` leaves a key out."""
-    names = {"qwen3_moe": "Qwen3Moe"}
-    head = {"architectures": [f"{names.get(model_type, model_type.capitalize())}ForCausalLM"], "model_type": model_type}
+    name = "".join(word.capitalize() for word in model_type.split("_"))
+    head = {"architectures": [f"{name}ForCausalLM"], "model_type": model_type}
     sizes = {key: int(word) for key, word in zip(LAYOUT, shape.split(), strict=True) if word != "-"}
     rest = {"hidden_act": "silu", "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
             "bos_token_id": 1, "eos_token_id": 2, "use_cache": True}  # fmt: skip

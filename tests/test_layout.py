@@ -23,6 +23,7 @@ FLOORS = {
     "formats": 2,
     "ops": 3,
     "signature": 4, "config": 4, "program": 4, "program_text": 4, "static_check": 4, "archs": 4,
+    "assemble": 4,
     "checkpoint": 5, "kvcache": 5,
     "engine": 6,
     "model": 7, "sampler": 7, "text": 7, "detokenize": 7, "generate": 7, "trace": 7, "golden": 7, "verify": 7,

@@ -25,11 +25,13 @@ from refmoe.steps import matrix, step, vector
 VARIANTS = {
     "llama": ({"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},),
     "qwen3": ({"attention_bias": True, "use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},),
+    "qwen2_moe": ({"mlp_only_layers": [1], "norm_topk_prob": True, "qkv_bias": False},),
     "qwen3_moe": ({"mlp_only_layers": [1], "norm_topk_prob": False, "attention_bias": True},),
 }
 TRACE_NAMES = (
     "attn_norm q k v q_norm k_norm q_rope k_rope attn o attn_out ffn_norm router_logits route_ids route_weights "
-    "expert_gate expert_up expert_act expert_down combine ffn_out gate up act down"
+    "expert_gate expert_up expert_act expert_down combine ffn_out gate up act down "
+    "shared_gate shared_up shared_act shared_down shared_gate_logit shared moe"
 )
 
 

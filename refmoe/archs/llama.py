@@ -4,7 +4,10 @@ attention_bias puts biases on q, k, v and o; mlp_bias on all three matrices of t
 Llama 1 files lack num_key_value_heads (one per query head), those of Llama 1 and 2 lack rope_theta (10000).
 """
 
+from functools import partial
+
 from refmoe.archs import parts
+from refmoe.assemble import assemble
 from refmoe.config import Config, sizes
 from refmoe.steps import Tables, vector
 
@@ -26,12 +29,12 @@ def tables(c: Config) -> Tables:
     c.fixed(FIXED)
     d = sizes.common(c, kv_heads=None)
     d["F"] = c.integer("intermediate_size")
-    return parts.model(
+    return assemble(
         c,
         d,
         TENSORS,
+        first=partial(parts.attention, bias="qkvo" if c.flag("attention_bias", default=False) else ""),
         halves={"dense": parts.dense(bias=c.flag("mlp_bias", default=False))},
         windowed=sizes.every_layer(c, d, None),
         theta=10000.0,
-        bias="qkvo" if c.flag("attention_bias", default=False) else "",
     )

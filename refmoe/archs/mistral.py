@@ -5,6 +5,7 @@ class default, which is also the window of Mistral-7B-v0.1.
 """
 
 from refmoe.archs import parts
+from refmoe.assemble import assemble
 from refmoe.config import Config, sizes
 from refmoe.steps import Tables
 
@@ -20,4 +21,5 @@ def tables(c: Config) -> Tables:
     d["F"] = c.integer("intermediate_size")
     window = sizes.window(c, None if "sliding_window" in c.values else 4096)
     windowed = sizes.every_layer(c, d, window)
-    return parts.model(c, d, TENSORS, halves={"dense": parts.dense()}, window=window, windowed=windowed)
+    halves = {"dense": parts.dense()}
+    return assemble(c, d, TENSORS, first=parts.attention, halves=halves, window=window, windowed=windowed)

@@ -5,6 +5,7 @@ the width of one expert (M here). Experts: w1 gate, w3 up, w2 down. No window if
 """
 
 from refmoe.archs import parts
+from refmoe.assemble import assemble
 from refmoe.config import MAX_EXPERTS, Config, sizes
 from refmoe.steps import Tables, matrix
 
@@ -30,4 +31,4 @@ def tables(c: Config) -> Tables:
     window = sizes.window(c)
     windowed = sizes.every_layer(c, d, window)
     halves = {"sparse": parts.sparse("route_softmax_topk_renorm")}
-    return parts.model(c, d, TENSORS, halves=halves, window=window, windowed=windowed)
+    return assemble(c, d, TENSORS, first=parts.attention, halves=halves, window=window, windowed=windowed)

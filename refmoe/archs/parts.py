@@ -1,9 +1,6 @@
 """Fragments the architecture files share: tensor names and runs of steps."""
 
-from collections.abc import Sequence
-
-from refmoe.config import Config, rope
-from refmoe.steps import UNLIMITED, Attr, Dims, Step, Tables, Tensor, matrix, step, vector
+from refmoe.steps import Attr, Step, matrix, step, vector
 
 LAYER = "model.layers.{l}."
 MODEL = {
@@ -32,8 +29,12 @@ DENSE = {
     "w_up": matrix(LAYER + "mlp.up_proj", "F,H"),
     "w_down": matrix(LAYER + "mlp.down_proj", "H,F"),
 }
-INV_FREQ = ("*rotary_emb.inv_freq", "rotary tables are computed from the config, exactly; stored ones are rounded")
-TIED = ("lm_head.*", "tied to embed_tokens")
+EXPERTS = {
+    "router": matrix(LAYER + "mlp.gate", "E,H"),
+    "e_gate": matrix(LAYER + "mlp.experts.{e}.gate_proj", "M,H"),
+    "e_up": matrix(LAYER + "mlp.experts.{e}.up_proj", "M,H"),
+    "e_down": matrix(LAYER + "mlp.experts.{e}.down_proj", "H,M"),
+}
 
 
 def project(out: str, source: str, weight: str, bias: str | None = None) -> Step:
@@ -71,8 +72,12 @@ def dense(bias: bool = False) -> tuple[Step, ...]:
     )
 
 
-def sparse(route: str) -> tuple[Step, ...]:
-    """Second half of a block: routed experts; `route` is the op that chooses and weighs them."""
+def sparse(route: str, shared: tuple[Step, ...] = ()) -> tuple[Step, ...]:
+    """Second half of a block: routed experts; `route` is the op that chooses and weighs them.
+
+    `shared`: steps of a shared expert, the last of which is its output.
+    """
+    moe = (*shared, step("moe", "add", f"combine {shared[-1].out[0]}")) if shared else ()
     return (
         FFN_NORM,
         step("router_logits", "linear", "ffn_norm", "router"),
@@ -82,55 +87,14 @@ def sparse(route: str) -> tuple[Step, ...]:
         step("expert_act", "swiglu", "expert_gate expert_up"),
         step("expert_down", "expert_linear", "expert_act route_ids", "e_down"),
         step("combine", "combine", "expert_down route_weights"),
-        step("ffn_out", "add", "attn_out combine"),
+        *moe,
+        step("ffn_out", "add", f"attn_out {moe[-1].out[0] if moe else 'combine'}"),
     )
 
 
-def model(
-    c: Config,
-    d: Dims,
-    tensors: dict[str, Tensor],
-    *,
-    halves: dict[str, tuple[Step, ...]],
-    layers: Sequence[str] | None = None,
-    window: int | None = None,
-    windowed: Sequence[bool],
-    theta: float | None = None,
-    bias: str = "",
-    head_norm: bool = False,
-) -> Tables:
-    """Assemble the tables; blocks are named full_dense, window_sparse, ... after their two halves.
-
-    `halves`: second halves by name; `layers`: the one of each layer (None: the only one); `windowed`: layers with a
-    window of `window` positions; `theta`: rotary base of a file that lacks it (None: refused).
-    """
-    tied = c.flag("tie_word_embeddings", default=False, reason="head and embedding: one matrix or two")
-    if any(windowed):
-        d["window"] = window
-    names = zip(windowed, layers or tuple(halves) * d["L"], strict=True)
-    kinds = tuple(f"{'window' if flag else 'full'}_{half}" for flag, half in names)
-    blocks = {}
-    for kind in dict.fromkeys(kinds):
-        first, _, second = kind.partition("_")
-        size: Attr = "window" if first == "window" else UNLIMITED
-        blocks[kind] = attention(size, bias=bias, head_norm=head_norm) + halves[second]
-    head = (step("embed", "embedding", "ids", "embed"),)
-    tail = (
-        step("final_norm", "rms_norm", "x", "norm", eps="eps"),
-        step("logits", "logits", "final_norm", "embed" if tied else "lm_head"),
-    )
-    used = dict.fromkeys(role for part in (head, *blocks.values(), tail) for s in part for role in s.weights)
-    context = c.integer("max_position_embeddings", high=UNLIMITED, reason="context the publisher trained for")
-    turns = rope.read(c, d["D"], context, theta)
-    return Tables(
-        dims=d,
-        kinds=kinds,
-        head=head,
-        blocks=blocks,
-        tail=tail,
-        tensors={role: tensors[role] for role in used},
-        tables={"rope": turns},
-        context=rope.reach(turns, context),
-        copies=(("lm_head", "model.embed_tokens"),) if tied else (),
-        ignored_tensors=(INV_FREQ, TIED) if tied else (INV_FREQ,),
-    )
+SHARED = (
+    step("shared_gate", "linear", "ffn_norm", "s_gate"),
+    step("shared_up", "linear", "ffn_norm", "s_up"),
+    step("shared_act", "swiglu", "shared_gate shared_up"),
+    step("shared_down", "linear", "shared_act", "s_down"),
+)

@@ -4,7 +4,10 @@ q, k and v always have a bias, o never has one; the config does not say so. The 
 then holds in the layers that layer_types names, or from layer max_window_layers on.
 """
 
+from functools import partial
+
 from refmoe.archs import parts
+from refmoe.assemble import assemble
 from refmoe.config import Config, sizes
 from refmoe.steps import Tables
 
@@ -20,4 +23,5 @@ def tables(c: Config) -> Tables:
     d = sizes.common(c)
     d["F"] = c.integer("intermediate_size")
     window, windowed = sizes.late_layers(c, d)
-    return parts.model(c, d, TENSORS, halves={"dense": parts.dense()}, window=window, windowed=windowed, bias="qkv")
+    first, halves = partial(parts.attention, bias="qkv"), {"dense": parts.dense()}
+    return assemble(c, d, TENSORS, first=first, halves=halves, window=window, windowed=windowed)

@@ -5,7 +5,10 @@ if the file lacks it, the class default), not hidden_size / heads. attention_bia
 as in qwen2.
 """
 
+from functools import partial
+
 from refmoe.archs import parts
+from refmoe.assemble import assemble
 from refmoe.config import Config, sizes
 from refmoe.steps import Tables
 
@@ -20,13 +23,13 @@ def tables(c: Config) -> Tables:
     d = sizes.common(c, head_dim=128)
     d["F"] = c.integer("intermediate_size")
     window, windowed = sizes.late_layers(c, d)
-    return parts.model(
+    bias = "qkvo" if c.flag("attention_bias", default=False) else ""
+    return assemble(
         c,
         d,
         TENSORS,
+        first=partial(parts.attention, bias=bias, head_norm=True),
         halves={"dense": parts.dense()},
         window=window,
         windowed=windowed,
-        bias="qkvo" if c.flag("attention_bias", default=False) else "",
-        head_norm=True,
     )

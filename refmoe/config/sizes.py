@@ -1,8 +1,9 @@
 """Sizes and windows as the config files of the transformer families state them."""
 
+from collections.abc import Callable
 from math import sqrt
 
-from refmoe.config import MAX_LAYERS, REQUIRED, Config, round32
+from refmoe.config import MAX_EXPERTS, MAX_LAYERS, REQUIRED, Config, round32
 from refmoe.steps import UNLIMITED, Dims
 
 FULL, WINDOW = "full_attention", "sliding_attention"
@@ -67,8 +68,8 @@ def every_layer(c: Config, d: Dims, size: int | None) -> list[bool]:
     return [size is not None] * d["L"]
 
 
-def late_layers(c: Config, d: Dims) -> tuple[int | None, list[bool]]:
-    """Dense Qwen: use_sliding_window switches the window on; layer_types, or else max_window_layers, says where."""
+def some_layers(c: Config, d: Dims, among: Callable[[int, int], bool]) -> tuple[int | None, list[bool]]:
+    """Qwen: use_sliding_window switches the window on; layer_types or among(layer, max_window_layers) says where."""
     size = None
     if c.flag("use_sliding_window", default=False, reason="attention window"):
         size = window(c)
@@ -83,5 +84,33 @@ def late_layers(c: Config, d: Dims) -> tuple[int | None, list[bool]]:
     if size is None:
         c.unused("no window", "max_window_layers")
         return size, [False] * d["L"]
-    first = c.integer("max_window_layers", low=0, reason="first layer with a window")
-    return size, [layer >= first for layer in range(d["L"])]
+    border = c.integer("max_window_layers", low=0, reason="which layers have a window")
+    return size, [among(layer, border) for layer in range(d["L"])]
+
+
+def late_layers(c: Config, d: Dims) -> tuple[int | None, list[bool]]:
+    """Dense Qwen: an active window holds from layer max_window_layers on."""
+    return some_layers(c, d, lambda layer, border: layer >= border)
+
+
+def qwen_experts(c: Config, d: Dims) -> tuple[str, ...]:
+    """Qwen: "sparse" or "dense" for each layer; sets E, K, M where a layer is sparse, F where one is dense.
+
+    Layer l has experts if it is not in mlp_only_layers and (l + 1) is a multiple of decoder_sparse_step.
+    """
+    experts = c.integer("num_experts", "num_local_experts", low=0, high=MAX_EXPERTS)
+    period = c.integer("decoder_sparse_step", default=1, reason="which layers have experts")
+    only = set(c.items("mlp_only_layers", int, "a list of layer numbers", reason="which layers have experts") or ())
+    sparse = [experts > 0 and (n + 1) % period == 0 and n not in only for n in range(d["L"])]
+    if all(sparse):
+        c.unused("no layer is dense", "intermediate_size")
+    else:
+        d["F"] = c.integer("intermediate_size")
+    if any(sparse):
+        d["E"] = experts
+        d["K"] = c.integer("num_experts_per_tok", high=experts)
+        d["M"] = c.integer("moe_intermediate_size")
+    else:
+        keys = ("num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob", "shared_expert_intermediate_size")
+        c.unused("no layer has experts", *keys)
+    return tuple("sparse" if flag else "dense" for flag in sparse)

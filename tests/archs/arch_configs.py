@@ -24,6 +24,18 @@ EXTRA = {
     "mixtral": {"num_local_experts": 5, "num_experts_per_tok": 3, "sliding_window": None},
     "qwen2": {"use_sliding_window": False, "sliding_window": 32768, "max_window_layers": 4},
     "qwen3": {"attention_bias": False, "use_sliding_window": False, "sliding_window": None, "max_window_layers": 4},
+    "qwen2_moe": {
+        "decoder_sparse_step": 1,
+        "max_window_layers": 4,
+        "mlp_only_layers": [],
+        "moe_intermediate_size": 28,
+        "norm_topk_prob": False,
+        "num_experts": 5,
+        "num_experts_per_tok": 3,
+        "shared_expert_intermediate_size": 60,
+        "sliding_window": 32768,
+        "use_sliding_window": False,
+    },
     "qwen3_moe": {
         "attention_bias": False,
         "decoder_sparse_step": 1,

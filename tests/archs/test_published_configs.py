@@ -14,6 +14,7 @@ MODELS = json.loads((ROOT / "golden" / "published" / "parameter_counts.json").re
 COUNTS = {model["name"]: model["total"] for model in MODELS}
 SAME_SHAPES = {
     "Mixtral-8x7B-Instruct-v0.1": "Mixtral-8x7B-v0.1",
+    "Qwen1.5-MoE-A2.7B-Chat": "Qwen1.5-MoE-A2.7B",
     "Qwen3-235B-A22B-Instruct-2507": "Qwen3-235B-A22B",
     "Qwen3-30B-A3B-Instruct-2507": "Qwen3-30B-A3B",
     "Qwen3-30B-A3B-Thinking-2507": "Qwen3-30B-A3B",
@@ -49,7 +50,7 @@ def test_raw_configs():
     for path in sorted(SHARED.glob("*.json")):
         config = json.loads(path.read_text("utf-8"))
         if config["model_type"] not in supported():
-            with pytest.raises(ConfigError, match="model_type: expected one of llama, mistral"):
+            with pytest.raises(ConfigError, match="model_type: expected one of "):
                 build(config, path.name)
         elif "quantization_config" in config:
             method = config["quantization_config"]["quant_method"]

@@ -1,0 +1,58 @@
+"""Tables of a model from its parts: embedding, blocks of two halves each, final norm, head, rotary table."""
+
+from collections.abc import Callable, Sequence
+
+from refmoe.config import Config, rope
+from refmoe.steps import UNLIMITED, Attr, Dims, Step, Tables, Tensor, step
+
+INV_FREQ = ("*rotary_emb.inv_freq", "rotary tables are computed from the config, exactly; stored ones are rounded")
+TIED = ("lm_head.*", "tied to embed_tokens")
+
+
+def assemble(
+    c: Config,
+    d: Dims,
+    tensors: dict[str, Tensor],
+    *,
+    first: Callable[[Attr], tuple[Step, ...]],
+    halves: dict[str, tuple[Step, ...]],
+    layers: Sequence[str] | None = None,
+    window: int | None = None,
+    windowed: Sequence[bool],
+    theta: float | None = None,
+) -> Tables:
+    """Assemble the tables; blocks are named full_dense, window_sparse, ... after their two halves.
+
+    `first`: first half of a block for an attention window; `halves`: second halves by name; `layers`: the one of each
+    layer (None: the only one); `windowed`: layers with a window of `window` positions; `theta`: rotary base of a file
+    that lacks it (None: refused).
+    """
+    tied = c.flag("tie_word_embeddings", default=False, reason="head and embedding: one matrix or two")
+    if any(windowed):
+        d["window"] = window
+    names = zip(windowed, layers or tuple(halves) * d["L"], strict=True)
+    kinds = tuple(f"{'window' if flag else 'full'}_{half}" for flag, half in names)
+    blocks = {}
+    for kind in dict.fromkeys(kinds):
+        sight, _, second = kind.partition("_")
+        blocks[kind] = first("window" if sight == "window" else UNLIMITED) + halves[second]
+    head = (step("embed", "embedding", "ids", "embed"),)
+    tail = (
+        step("final_norm", "rms_norm", "x", "norm", eps="eps"),
+        step("logits", "logits", "final_norm", "embed" if tied else "lm_head"),
+    )
+    used = dict.fromkeys(role for part in (head, *blocks.values(), tail) for s in part for role in s.weights)
+    context = c.integer("max_position_embeddings", high=UNLIMITED, reason="context the publisher trained for")
+    turns = rope.read(c, d["D"], context, theta)
+    return Tables(
+        dims=d,
+        kinds=kinds,
+        head=head,
+        blocks=blocks,
+        tail=tail,
+        tensors={role: tensors[role] for role in used},
+        tables={"rope": turns},
+        context=rope.reach(turns, context),
+        copies=(("lm_head", "model.embed_tokens"),) if tied else (),
+        ignored_tensors=(INV_FREQ, TIED) if tied else (INV_FREQ,),
+    )

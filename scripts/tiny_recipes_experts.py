@@ -1,0 +1,21 @@
+"""Recipes of golden/tiny for qwen2_moe, olmoe, gpt_oss, glm4_moe and families like them; see tiny_recipes."""
+
+from tiny_recipes import config, parameters
+
+# name: (config, stored type, tokens in the prompt, seed, shards)
+RECIPES = {
+    "qwen2_moe": (
+        config("qwen2_moe", "36 44 3 6 2 10 97", moe_intermediate_size=20, shared_expert_intermediate_size=26,
+               num_experts=9, num_experts_per_tok=3, decoder_sparse_step=1, mlp_only_layers=[1], norm_topk_prob=False,
+               use_sliding_window=False, sliding_window=7, max_window_layers=2, rms_norm_eps=1e-6,
+               rope_theta=1000000.0, router_aux_loss_coef=0.001, output_router_logits=False),
+        "bf16", 17, 22, 2),
+    "qwen2_moe-window-renorm": (
+        config("qwen2_moe", "28 40 4 5 1 8 87", moe_intermediate_size=18, shared_expert_intermediate_size=21,
+               num_experts=18, num_experts_per_tok=5, decoder_sparse_step=2, mlp_only_layers=[], norm_topk_prob=True,
+               qkv_bias=False, use_sliding_window=True, sliding_window=6, max_window_layers=3,
+               tie_word_embeddings=True, rms_norm_eps=1e-6,
+               layer_types=["sliding_attention", "full_attention"] * 2,
+               **parameters("yarn", 10000.0, factor=4.0, original_max_position_embeddings=16)),
+        "f16", 19, 228, 1),
+}  # fmt: skip
