@@ -22,6 +22,7 @@ WORDS = {
     "K": "chosen experts",
     "M": "expert width",
     "S": "shared expert width",
+    "clip_qkv": "limit of q, k, v",
     "scale": "of attention scores",
     "window": "positions seen",
 }

@@ -30,3 +30,18 @@ def scale_by_sigmoid__special_values(g):
     row = [1.0, -1.0, 0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45]
     g.literal("x", [row] * 6)
     g.literal("g", [[-np.inf], [np.inf], [np.nan], [-100.0], [0.0], [100.0]])
+
+
+# ---- clip ----------------------------------------------------------------------------------------------------------
+
+
+@vector("values not limited, limited from above only, rows scaled instead, the limit's square")
+def clip__both_sides(g):
+    g.normal("x", 4, 20, scale=2.0)
+    g.attrs["limit"] = 1.75
+
+
+@vector("nan turned into the limit, infinities left, values at the limit changed, the sign of zero lost")
+def clip__special_values(g):
+    g.literal("x", [[np.inf, -np.inf, np.nan, 3.5, -3.5, np.nextafter(np.float32(3.5), np.float32(9)), -0.0, 1e-45]])
+    g.attrs["limit"] = 3.5

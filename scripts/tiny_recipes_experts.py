@@ -18,4 +18,13 @@ RECIPES = {
                layer_types=["sliding_attention", "full_attention"] * 2,
                **parameters("yarn", 10000.0, factor=4.0, original_max_position_embeddings=16)),
         "f16", 19, 228, 1),
+    "olmoe": (
+        config("olmoe", "42 22 2 7 7 - 93", num_experts=11, num_experts_per_tok=4, norm_topk_prob=False,
+               attention_bias=False, clip_qkv=None, rope_theta=10000.0, rope_scaling=None, router_aux_loss_coef=0.01,
+               output_router_logits=False),
+        "bf16", 18, 87, 3),
+    "olmoe-clip-bias-renorm": (
+        config("olmoe", "60 18 2 6 2 - 85", num_experts=6, num_experts_per_tok=2, norm_topk_prob=True,
+               attention_bias=True, clip_qkv=0.75, **parameters("default", 500000.0)),
+        "f32", 17, 26, 1),
 }  # fmt: skip

@@ -24,6 +24,7 @@ from refmoe.steps import matrix, step, vector
 
 VARIANTS = {
     "llama": ({"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},),
+    "olmoe": ({"attention_bias": True, "clip_qkv": 2.5, "norm_topk_prob": True},),
     "qwen3": ({"attention_bias": True, "use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},),
     "qwen2_moe": ({"mlp_only_layers": [1], "norm_topk_prob": True, "qkv_bias": False},),
     "qwen3_moe": ({"mlp_only_layers": [1], "norm_topk_prob": False, "attention_bias": True},),
@@ -31,7 +32,7 @@ VARIANTS = {
 TRACE_NAMES = (
     "attn_norm q k v q_norm k_norm q_rope k_rope attn o attn_out ffn_norm router_logits route_ids route_weights "
     "expert_gate expert_up expert_act expert_down combine ffn_out gate up act down "
-    "shared_gate shared_up shared_act shared_down shared_gate_logit shared moe"
+    "shared_gate shared_up shared_act shared_down shared_gate_logit shared moe q_clip k_clip v_clip"
 )
 
 
@@ -98,7 +99,7 @@ def test_json_digest_and_text(family):
         canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
         assert hashlib.sha256(canonical.encode()).hexdigest() == program.digest()
         assert data["blocks"].keys() == program.blocks.keys()
-        assert data["tensors"]["wq"]["sizes"] == [96, 36]
+        assert data["tensors"]["wo"]["sizes"] == [36, program.dims["N"] * program.dims["D"]]
         printed = program.text()
         assert printed.isascii() and printed.endswith("\n")
         for steps in program.blocks.values():

@@ -113,7 +113,8 @@ def model_vectors(model) -> dict[str, np.ndarray]:
 def test_awkward(name):
     model, facts = tiny.model(name), tiny.facts(name)
     dims = model.program.dims
-    assert dims["N"] * dims["D"] != dims["H"] and dims["H"] % 16 and dims["D"] % 16 and dims["V"] % 16
+    assert (dims["N"] * dims["D"] != dims["H"]) == (model.program.arch != "olmoe")  # there its q norm forbids it
+    assert dims["H"] % 16 and dims["D"] % 16 and dims["V"] % 16
     assert dims["N"] // dims["G"] not in (4, 8) and (dims["N"] % 2 or dims["N"] // dims["G"] == 3 or dims["N"] == 4)
     assert len(facts["prompt"]) > dims.get("window", 0)
     assert {0, dims["V"] - 1} < set(facts["prompt"]) and len(set(facts["prompt"])) < len(facts["prompt"])

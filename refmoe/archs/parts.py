@@ -42,16 +42,28 @@ def project(out: str, source: str, weight: str, bias: str | None = None) -> Step
     return step(out, "linear_bias", source, f"{weight} {bias}") if bias else step(out, "linear", source, weight)
 
 
-def attention(window: Attr, *, bias: str = "", head_norm: bool = False) -> tuple[Step, ...]:
-    """First half of a block. `bias`: which of q, k, v, o have one; `head_norm`: RMSNorm of each head of q and k."""
-    normed = {p: f"{p}_norm" if head_norm else p for p in "qk"}
+def attention(window: Attr, *, bias: str = "", norm: str = "", clip: bool = False) -> tuple[Step, ...]:
+    """First half of a block.
+
+    `bias`: which of q, k, v, o have one; `norm`: RMSNorm of q and k, of each "head" or of the "full" projection;
+    `clip`: q, k and v limited to clip_qkv.
+    """
+    at = {p: p for p in "qkv"}  # the newest result of each
+    norms, clips = [], []
+    for p in "qk" if norm else "":
+        norms.append(step(f"{p}_norm", "head_norm" if norm == "head" else "rms_norm", p, f"{p}_norm", eps="eps"))
+        at[p] = f"{p}_norm"
+    for p in "qkv" if clip else "":
+        clips.append(step(f"{p}_clip", "clip", at[p], limit="clip_qkv"))
+        at[p] = f"{p}_clip"
     shape: dict[str, Attr] = {"heads": "N", "kv_heads": "G", "head_dim": "D", "scale": "scale", "window": window}
     return (
         step("attn_norm", "rms_norm", "x", "attn_norm", eps="eps"),
         *(project(p, "attn_norm", f"w{p}", f"b{p}" if p in bias else None) for p in "qkv"),
-        *(step(normed[p], "head_norm", p, f"{p}_norm", eps="eps") for p in "qk" if head_norm),
-        *(step(f"{p}_rope", "rope_half", f"{normed[p]} positions", table="rope", head_dim="D") for p in "qk"),
-        Step(("attn",), "attention", ("q_rope", "k_rope", "v", "positions", "cache"), (), shape),
+        *norms,
+        *clips,
+        *(step(f"{p}_rope", "rope_half", f"{at[p]} positions", table="rope", head_dim="D") for p in "qk"),
+        Step(("attn",), "attention", ("q_rope", "k_rope", at["v"], "positions", "cache"), (), shape),
         project("o", "attn", "wo", "bo" if "o" in bias else None),
         step("attn_out", "add", "x o"),
     )

@@ -28,7 +28,7 @@ def tables(c: Config) -> Tables:
         c,
         d,
         TENSORS,
-        first=partial(parts.attention, bias=bias, head_norm=True),
+        first=partial(parts.attention, bias=bias, norm="head"),
         halves={"dense": parts.dense()},
         window=window,
         windowed=windowed,

@@ -54,7 +54,7 @@ def tables(c: Config) -> Tables:
         c,
         d,
         TENSORS,
-        first=partial(parts.attention, bias="qkvo" if bias else "", head_norm=True),
+        first=partial(parts.attention, bias="qkvo" if bias else "", norm="head"),
         halves=halves,
         layers=layers,
         window=window,

@@ -48,6 +48,14 @@ EXTRA = {
         "sliding_window": None,
         "use_sliding_window": False,
     },
+    "olmoe": {
+        "attention_bias": False,
+        "clip_qkv": None,
+        "head_dim": None,
+        "norm_topk_prob": False,
+        "num_experts": 5,
+        "num_experts_per_tok": 3,
+    },
 }
 FAMILIES = tuple(EXTRA)
 

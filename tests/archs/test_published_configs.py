@@ -14,6 +14,7 @@ MODELS = json.loads((ROOT / "golden" / "published" / "parameter_counts.json").re
 COUNTS = {model["name"]: model["total"] for model in MODELS}
 SAME_SHAPES = {
     "Mixtral-8x7B-Instruct-v0.1": "Mixtral-8x7B-v0.1",
+    "OLMoE-1B-7B-0125-Instruct": "OLMoE-1B-7B-0924",
     "Qwen1.5-MoE-A2.7B-Chat": "Qwen1.5-MoE-A2.7B",
     "Qwen3-235B-A22B-Instruct-2507": "Qwen3-235B-A22B",
     "Qwen3-30B-A3B-Instruct-2507": "Qwen3-30B-A3B",
