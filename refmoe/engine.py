@@ -87,8 +87,7 @@ class Engine:
 
     def sequence(self) -> Sequence:
         """A new empty sequence."""
-        dims = self.program.dims
-        return Sequence(len(self._layers), int(dims["G"]), int(dims["D"]), self.kv_dtype)
+        return Sequence(self.program.cache_rows(), self.kv_dtype)
 
     def run(self, batch: Rows[tuple[Sequence, Rows[int]]], every: bool = False, record: Record | None = None,
             chunk: int = CHUNK) -> list[np.ndarray]:

@@ -20,11 +20,13 @@ from refmoe import NUMERICS_VERSION, formats, ops, signature
 from refmoe.checkpoint import read, read_header, read_json
 from refmoe.errors import RefmoeError, TraceError, UsageError
 from refmoe.kvcache import Sequence
+from refmoe.steps import CacheRow
 from refmoe.weight import Weight
 
 DTYPES: dict[str, Any] = {"F32": np.float32, "I64": np.int64, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32}
 SPEC_DTYPES = {"f32": np.float32, "i64": np.int64, "matrix": np.float32}
 TABLES = ("inv_freq",)  # one-axis parameters that travel with the attributes, not with the weights
+HEADS = {"N": "heads", "G": "kv_heads"}  # axes that attributes state
 FORMAT_RESULT = "decoded"
 
 
@@ -147,7 +149,7 @@ def _op_problem(case: Case, bits: dict[str, str]) -> str | None:
     for name, value in case.attrs.items():
         if isinstance(value, float) and f"{np.float32(value).view(np.uint32):08x}" != bits.get(name):
             return f"{name}: expected the binary32 {bits.get(name)}, found {value!r}"
-    heads = {axis: case.attrs[key] for axis, key in (("N", "heads"), ("G", "kv_heads")) if key in case.attrs}
+    heads = {axis: case.attrs[key] for axis, key in HEADS.items() if key in case.attrs}
     return " | ".join(problems) if all(problems := [_mismatch(case, one, heads) for one in signature.load(case.op)]) \
         else None
 
@@ -207,9 +209,14 @@ def run(case: Case, path: str = "plain", parts: int = 1) -> dict[str, np.ndarray
     if path == "plain":
         results = ops.get(case.op).plain(**case.inputs, **case.attrs)
     else:
-        results = _attend(case, parts) if case.op == "attention" else _fast(case, parts)
+        results = _attend(case, parts) if _cached(case.op) else _fast(case, parts)
     results = results if isinstance(results, tuple) else (results,)
     return dict(zip(case.outputs, results, strict=True))
+
+
+def _cached(op: str) -> list[str]:
+    """The inputs of an op that a sequence's cache keeps: their first axis is S."""
+    return [param.name for param in signature.load(op)[0].params if param.axes and param.axes[0] == "S"]
 
 
 def _fast(case: Case, parts: int) -> Any:
@@ -232,15 +239,19 @@ def _fast(case: Case, parts: int) -> Any:
 
 
 def _attend(case: Case, parts: int) -> np.ndarray:
-    """Attention over a cache: the earlier rows of k and v are stored first, the last T rows belong to the queries."""
-    q, k, v, positions = (case.tensors[name] for name in ("q", "k", "v", "positions"))
-    new, kv_heads = q.shape[0], case.attrs["kv_heads"]
-    first = k.shape[0] - new
-    if not np.array_equal(positions, np.arange(first, first + new)):
-        raise TraceError(f"attention {case.name}: positions: expected the last {new} of {k.shape[0]}, found others")
-    sequence = Sequence(1, kv_heads, k.shape[1] // kv_heads, "f32")
-    sequence.reserve(k.shape[0])
+    """Attention over a cache: the earlier rows are stored first, the last T rows belong to the queries."""
+    arrays = {p.name: case.tensors[p.name] for p in signature.load(case.op)[0].params if p.axes}
+    kept = _cached(case.op)
+    positions, (a, b) = arrays["positions"], (arrays[name] for name in kept)
+    first = a.shape[0] - positions.shape[0]
+    if not np.array_equal(positions, np.arange(first, a.shape[0])):
+        raise TraceError(f"{case.op} {case.name}: positions: expected the last {positions.shape[0]} of {a.shape[0]}, "
+                         "found others")
+    heads = case.attrs.get("kv_heads", 1)
+    row = CacheRow(heads, (a.shape[1] // heads, b.shape[1] // heads), case.op == "latent_attention")
+    sequence = Sequence([row], "f32")
+    sequence.reserve(a.shape[0])
     layer = sequence.layers[0]
-    layer.append(k[:first], v[:first])
-    call = ops.get("attention").bind((), case.attrs, parts)
-    return call(q, k[first:], v[first:], positions, [(0, new, layer)])
+    layer.append(a[:first], b[:first])
+    new = {name: array[first:] if name in kept else array for name, array in arrays.items()}
+    return ops.get(case.op).bind((), case.attrs, parts)(*new.values(), [(0, positions.shape[0], layer)])

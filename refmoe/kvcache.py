@@ -1,11 +1,15 @@
-"""Key-value cache of one sequence: chunks of 512 positions, so that it grows without copying.
+"""Cache of one sequence: what every layer keeps for each position, in chunks of 512, so that it grows without copying.
 
-One layer holds for keys and for values a list of chunks [kv_heads, 512, width], width = head_dim rounded up to whole
-vectors of 16, the padding zero; the tables of chunk addresses are what kernels.attention reads. The chunks of all
-layers for the same 512 positions are one block of memory, large enough for huge pages: with small pages a decoded
-token spends more time on address translation than on its short attention. Values are rounded once when they are
-stored: f32 not at all, bf16 to nearest even (clause attention R1).
+A layer holds for keys and for values a list of chunks [heads, 512, width], width = numbers of a head rounded up to
+whole vectors of 16, the padding zero; the tables of chunk addresses are what the attention kernels read. Under latent
+attention there is one list of chunks [1, 512, width]: a row is the latent followed by the rotated key, and serves as
+key and as value. The chunks of all layers for the same 512 positions are one block of memory, large enough for huge
+pages: with small pages a decoded token spends more time on address translation than on its short attention. Numbers are
+rounded once when they are stored: f32 not at all, bf16 to nearest even (R1 of the attention clauses).
 """
+
+from itertools import accumulate, islice, pairwise
+from math import prod
 
 import numpy as np
 
@@ -13,68 +17,83 @@ from refmoe.errors import UsageError
 from refmoe.jit import kernel
 from refmoe.numerics.codecs import bf16_bits, bf16_to_f32
 from refmoe.ops.attention import CHUNK
+from refmoe.steps import CacheRow
 
 DTYPES = {"f32": np.float32, "bf16": np.uint16}
 
 
 @kernel
-def _store_f32(k, v, keys, values, first):
-    """Rows k, v f32[T, G*D] into positions first.. of chunks keys, values f32[G, 512, width]."""
-    size = k.shape[1] // keys.shape[0]
-    for t in range(k.shape[0]):
-        for g in range(keys.shape[0]):
-            for d in range(size):
-                keys[g, first + t, d] = k[t, g * size + d]
-                values[g, first + t, d] = v[t, g * size + d]
+def _store_f32(a, b, chunk_a, chunk_b, first, shift):
+    """Rows a, b f32[T, heads * size] into positions first.. of chunks f32[heads, 512, width], b from column `shift`."""
+    size_a, size_b = a.shape[1] // chunk_a.shape[0], b.shape[1] // chunk_b.shape[0]
+    for t in range(a.shape[0]):
+        for g in range(chunk_a.shape[0]):
+            for d in range(size_a):
+                chunk_a[g, first + t, d] = a[t, g * size_a + d]
+            for d in range(size_b):
+                chunk_b[g, first + t, shift + d] = b[t, g * size_b + d]
 
 
 @kernel
-def _store_bf16(k, v, keys, values, first):
-    """The same into chunks of bf16 codes u16[G, 512, width]."""
-    size = k.shape[1] // keys.shape[0]
-    for t in range(k.shape[0]):
-        for g in range(keys.shape[0]):
-            for d in range(size):
-                keys[g, first + t, d] = np.uint16(bf16_bits(k[t, g * size + d]))
-                values[g, first + t, d] = np.uint16(bf16_bits(v[t, g * size + d]))
+def _store_bf16(a, b, chunk_a, chunk_b, first, shift):
+    """The same into chunks of bf16 codes u16[heads, 512, width]."""
+    size_a, size_b = a.shape[1] // chunk_a.shape[0], b.shape[1] // chunk_b.shape[0]
+    for t in range(a.shape[0]):
+        for g in range(chunk_a.shape[0]):
+            for d in range(size_a):
+                chunk_a[g, first + t, d] = np.uint16(bf16_bits(a[t, g * size_a + d]))
+            for d in range(size_b):
+                chunk_b[g, first + t, shift + d] = np.uint16(bf16_bits(b[t, g * size_b + d]))
 
 
 class LayerCache:
-    """Keys and values of one layer; `tag` and the tables are the operands of kernels.attention."""
+    """What one layer keeps; `tag` and the tables are the operands of the attention kernels."""
 
-    def __init__(self, kv_heads: int, head_dim: int, dtype: str):
-        self.kv_heads, self.head_dim, self.length = kv_heads, head_dim, 0
+    def __init__(self, row: CacheRow, dtype: str):
+        self.row, self.length = row, 0
         self.tag = np.empty(0, DTYPES[dtype])
-        self.chunks: tuple[list, list] = ([], [])
-        self.k_table, self.v_table = np.zeros(8, np.int64), np.zeros(8, np.int64)
+        self.k_chunks: list = []
+        self.v_chunks: list = self.k_chunks if row.joined else []
+        self.k_table = np.zeros(8, np.int64)
+        self.v_table = self.k_table if row.joined else np.zeros(8, np.int64)
+        self._shift = row.widths[0] if row.joined else 0
         self._store = _store_f32 if dtype == "f32" else _store_bf16
 
-    def append(self, k: np.ndarray, v: np.ndarray) -> int:
-        """Store new rows k, v f32[T, kv_heads * head_dim] in reserved room; returns the position of the first."""
+    def append(self, a: np.ndarray, b: np.ndarray) -> int:
+        """Store new rows (keys and values, or latents and rotated keys) f32[T, heads * width] in reserved room; returns
+        the position of the first."""
         at, row = self.length, 0
-        while row < k.shape[0]:
+        while row < a.shape[0]:
             chunk, first = divmod(at + row, CHUNK)
-            end = min(k.shape[0], row + CHUNK - first)
-            self._store(k[row:end], v[row:end], self.chunks[0][chunk], self.chunks[1][chunk], first)
+            end = min(a.shape[0], row + CHUNK - first)
+            self._store(a[row:end], b[row:end], self.k_chunks[chunk], self.v_chunks[chunk], first, self._shift)
             row = end
         self.length += row
         return at
 
-    def grow(self, keys: np.ndarray, values: np.ndarray) -> None:
-        """Take two more chunks [kv_heads, 512, width] of zeros."""
-        number = len(self.chunks[0])
+    def shapes(self) -> list[tuple[int, int, int]]:
+        """Shapes of the chunks that `grow` takes."""
+        widths = (sum(self.row.widths),) if self.row.joined else self.row.widths
+        return [(self.row.heads, CHUNK, (width + 15) // 16 * 16) for width in widths]
+
+    def grow(self, *chunks: np.ndarray) -> None:
+        """Take room for 512 more positions: zeros in the shapes of `shapes`."""
+        number = len(self.k_chunks)
         if number == self.k_table.shape[0]:
-            self.k_table, self.v_table = np.resize(self.k_table, 2 * number), np.resize(self.v_table, 2 * number)
-        for chunk, chunks, table in ((keys, self.chunks[0], self.k_table), (values, self.chunks[1], self.v_table)):
-            chunks.append(chunk)
+            self.k_table = np.resize(self.k_table, 2 * number)
+            self.v_table = self.k_table if self.row.joined else np.resize(self.v_table, 2 * number)
+        places = ((self.k_chunks, self.k_table), (self.v_chunks, self.v_table))
+        for chunk, (kept, table) in zip(chunks, places, strict=False):
+            kept.append(chunk)
             table[number] = chunk.ctypes.data
 
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """All stored keys and values as f32[S, kv_heads * head_dim], S = length."""
-        return tuple(self._dense(chunks) for chunks in self.chunks)
+        """Everything stored, as f32: keys and values [S, heads * width], or latents and rotated keys, S = length."""
+        first, second = self.row.widths
+        return self._dense(self.k_chunks, 0, first), self._dense(self.v_chunks, self._shift, second)
 
-    def _dense(self, chunks):
-        stored = np.concatenate(chunks, axis=1)[:, :self.length, :self.head_dim].transpose(1, 0, 2)
+    def _dense(self, chunks, start, count):
+        stored = np.concatenate(chunks, axis=1)[:, :self.length, start:start + count].transpose(1, 0, 2)
         flat = np.ascontiguousarray(stored).reshape(self.length, -1)
         return flat if self.tag.dtype == np.float32 else bf16_to_f32(flat)
 
@@ -82,10 +101,10 @@ class LayerCache:
 class Sequence:
     """One token sequence of the engine: its length and one LayerCache per layer."""
 
-    def __init__(self, layers: int, kv_heads: int, head_dim: int, dtype: str):
+    def __init__(self, rows: list[CacheRow], dtype: str):
         if dtype not in DTYPES:
             raise UsageError(f"kv dtype: expected f32 or bf16, found {dtype!r}")
-        self.layers = [LayerCache(kv_heads, head_dim, dtype) for _ in range(layers)]
+        self.layers = [LayerCache(row, dtype) for row in rows]
         self.nbytes = 0  # of all blocks allocated so far
 
     @property
@@ -96,11 +115,13 @@ class Sequence:
     def reserve(self, count: int) -> None:
         """Make room for `count` more positions in every layer."""
         first = self.layers[0]
-        while len(first.chunks[0]) * CHUNK < first.length + count:
-            width = (first.head_dim + 15) // 16 * 16
+        while len(first.k_chunks) * CHUNK < first.length + count:
+            shapes = [shape for layer in self.layers for shape in layer.shapes()]
+            ends = list(accumulate((prod(shape) for shape in shapes), initial=0))
             # empty and fill, not zeros: NumPy asks for huge pages only for arrays from `empty`
-            block = np.empty((len(self.layers), 2, first.kv_heads, CHUNK, width), first.tag.dtype)
+            block = np.empty(ends[-1], first.tag.dtype)
             block.fill(0)
             self.nbytes += block.nbytes
-            for layer, (keys, values) in zip(self.layers, block, strict=True):
-                layer.grow(keys, values)
+            pieces = (block[at:end].reshape(shape) for (at, end), shape in zip(pairwise(ends), shapes, strict=True))
+            for layer in self.layers:
+                layer.grow(*islice(pieces, len(layer.shapes())))

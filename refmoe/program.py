@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 from refmoe import program_text
 from refmoe.config import Config
 from refmoe.static_check import Checker
-from refmoe.steps import UNLIMITED, Step, Tables, Tensor
+from refmoe.steps import UNLIMITED, CacheRow, Step, Tables, Tensor
 
-__all__ = ["UNLIMITED", "Expected", "Program", "Step", "Tensor", "build", "checked", "supported"]
+__all__ = ["UNLIMITED", "CacheRow", "Expected", "Program", "Step", "Tensor", "build", "checked", "supported"]
 
 
 class Expected(NamedTuple):
@@ -67,6 +67,17 @@ class Program(Tables):
                     continue
                 for expert in range(self.dims["E"]):
                     yield Expected(role, layer, expert, replace(tensor, name=name.replace("{e}", str(expert))), shape)
+
+    def cache_rows(self) -> list[CacheRow]:
+        """What each layer keeps for every position, by the attributes of the step that has the cache."""
+        rows = {}
+        for kind, steps in self.blocks.items():
+            sizes: Any = next(s.attrs for s in steps if "cache" in s.inputs)
+            if "rank" in sizes:
+                rows[kind] = CacheRow(1, (sizes["rank"], sizes["rotated"]), True)
+            else:
+                rows[kind] = CacheRow(sizes["kv_heads"], (sizes["head_dim"], sizes["head_dim"]), False)
+        return [rows[kind] for kind in self.kinds]
 
     def parameters(self) -> dict[str, int]:
         """Parameter counts, each tensor once.

@@ -23,12 +23,23 @@ WORDS = {
     "M": "expert width",
     "S": "shared expert width",
     "clip_qkv": "limit of q, k, v",
+    "A": "rank of queries",
+    "R": "rank of latents",
+    "P": "unrotated head dim",
+    "Q": "rotated head dim",
+    "U": "value head dim",
+    "C": "numbers cached",
+    "W": "expanded head dim",
     "scale": "of attention scores",
     "window": "positions seen",
 }
 ROUTERS = {
     "route_softmax_topk": "softmax over all experts, top-{K}, weights as they are",
     "route_softmax_topk_renorm": "softmax over all experts, top-{K}, weights renormalised",
+    "route_softmax_groups": "softmax over all experts, top-{K} in {open_groups} of {groups} groups, times {factor}",
+    "route_sigmoid_groups": "sigmoid, top-{K} by score + bias in {open_groups} of {groups} groups, times {factor}",
+    "route_sigmoid_groups_renorm": "sigmoid, top-{K} by score + bias in {open_groups} of {groups} groups, "
+    "renormalised, times {factor}",
 }
 
 
@@ -94,6 +105,7 @@ def describe(program: "Program") -> dict[str, Any]:
     """
     routers = {s.op for steps in program.blocks.values() for s in steps if s.op in ROUTERS}
     dims = program.dims
+    words = {name: number(value) for name, value in dims.items()}
     return {
         "architecture": program.arch,
         "program_digest": program.digest(),
@@ -102,10 +114,10 @@ def describe(program: "Program") -> dict[str, Any]:
         "context": program.context,
         "window": dims.get("window"),
         "rope": dict(program.tables["rope"]),
-        "router": next((ROUTERS[op].format(**dims) for op in sorted(routers)), None),
+        "router": next((ROUTERS[op].format(**words) for op in sorted(routers)), None),
         "tied_head": bool(program.copies),
         "parameters": program.parameters(),
-        "kv_values_per_token": 2 * dims["G"] * dims["D"] * dims["L"],
+        "kv_values_per_token": sum(row.numbers for row in program.cache_rows()),
         "config": {key: list(entry) for key, entry in sorted(program.config_report.items())},
         "ignored_tensors": [list(entry) for entry in program.ignored_tensors],
     }

@@ -23,7 +23,7 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "embedding", "rms_norm", "head_norm", "linear", "linear_bias", "rope_half", "rope_pairs", "attention",
         "route_softmax_topk", "route_softmax_topk_renorm", "expert_linear", "swiglu", "combine", "add", "logits",
         "argmax", "route_sigmoid_groups", "route_sigmoid_groups_renorm", "route_softmax_groups",
-        "scale_by_sigmoid", "clip",
+        "scale_by_sigmoid", "clip", "split_heads", "absorb_query", "expand_value", "latent_attention",
     )),
     ("Programs", "archs", (
         "program", "rope", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe",

@@ -14,8 +14,10 @@ from refmoe.signature import Param, Shape, Value
 from refmoe.steps import Step, Tables
 
 MAX_STEPS = 35
-PRIMES = (10007, 10009, 10037, 10039, 10061, 10067, 10069, 10079, 10091, 10093, 10099, 10103, 10111, 10133, 10139)
-ATTRIBUTE_AXES = {"heads": "N", "kv_heads": "G", "head_dim": "D"}  # attributes that state an axis of their op
+PRIMES = (10007, 10009, 10037, 10039, 10061, 10067, 10069, 10079, 10091, 10093, 10099, 10103, 10111, 10133, 10139,
+          10141, 10151, 10159, 10163, 10169, 10177, 10181, 10193, 10211, 10223, 10243, 10247)  # fmt: skip
+# Attributes that state an axis of their op; a number stands for itself
+ATTRIBUTE_AXES = {"heads": "N", "kv_heads": "G", "head_dim": "D", "rank": "R", "rotated": "Q"}
 NUMBER = {"f32": float, "i64": int}
 SPECIAL = ("x", "ids", "positions", "cache")
 
@@ -64,12 +66,17 @@ class Checker:
             if name == "table":
                 if value not in self.tables.tables:
                     raise self.error(where, f"expected a declared table, found {value!r}")
+                width, wanted = self.tables.tables[value]["head_dim"], self.tables.value(step.attrs["head_dim"])
+                if width != wanted:
+                    raise self.error(f"table {value}", f"expected head_dim {wanted}, found {width}")
                 found["amplitude"] = None
                 continue
             if isinstance(value, str) and value not in self.tables.dims:
                 raise self.error(where, f"attribute {name}: expected a number or a dim, found {value!r}")
             found[name] = self.axes.get(value) if isinstance(value, str) else None
             if name in ATTRIBUTE_AXES:
+                if isinstance(value, int):
+                    found[name] = value
                 found[ATTRIBUTE_AXES[name]] = found[name]
         return found
 
@@ -147,9 +154,6 @@ class Checker:
             defined = self.part(name, steps, {"x": stream, "positions": line})
             if defined[steps[-1].out[-1]] != stream or set(defined) & set(outside):
                 raise self.error(name, "expected names of its own and a last result f32[T,H]")
-        for name, spec in tables.tables.items():
-            if spec["head_dim"] != tables.dims["D"]:
-                raise self.error(f"table {name}", f"expected head_dim {tables.dims['D']}, found {spec['head_dim']}")
         unused = sorted(set(tables.tensors) - self.used)
         if unused:
             raise self.error("tensors", f"expected every role used by a step, found unused {', '.join(unused)}")

@@ -1,12 +1,29 @@
 """The words a program is written in: steps, tensors, and the tables an architecture file returns. Plain data."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 UNLIMITED = 2**31 - 1  # attention window: every earlier position is visible
 
 Attr = int | float | str
 Dims = dict[str, Any]  # axis letter -> int; eps, scale -> binary32 value as float; window -> int
+
+
+class CacheRow(NamedTuple):
+    """What a layer keeps for each position: for each of `heads`, two runs of `widths` numbers.
+
+    Keys and values lie in chunks of their own; `joined`, the two runs are one row that serves as key and, its first
+    run, as value (clause latent_attention).
+    """
+
+    heads: int
+    widths: tuple[int, int]
+    joined: bool
+
+    @property
+    def numbers(self) -> int:
+        """Numbers kept for each position."""
+        return self.heads * sum(self.widths)
 
 
 @dataclass(frozen=True)

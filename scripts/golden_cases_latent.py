@@ -230,3 +230,168 @@ def route_softmax_groups__closed_group_beats_zeros(g):
 def route_softmax_groups__tie_made_by_rounding(g):
     low = np.float32(2.0**-30)
     _written(g, [[low, 2 * low, 1.0, 0.0, 3 * low, -1.0]], 2, 2, 2, 16.0)
+
+
+# ---- latent attention ----------------------------------------------------------------------------------------------
+
+def _split(g, heads, left, right):
+    g.attrs = {"left": left, "right": right, "heads": heads}
+
+
+@vector("the two parts of all heads taken as two halves of the row, or exchanged")
+def split_heads__several_heads(g):
+    g.normal("x", 2, 3 * 11)
+    _split(g, 3, 7, 4)
+
+
+@vector("one head: the latent and the rotated key exchanged")
+def split_heads__one_head(g):
+    g.normal("x", 3, 22)
+    _split(g, 1, 18, 4)
+
+
+@vector("nan, inf and signed zeros changed by a computation that should only copy")
+def split_heads__special_values(g):
+    g.literal("x", [[np.nan, -0.0, np.inf, 1e-45, -np.inf, 0.0]])
+    _split(g, 2, 1, 2)
+
+
+def _absorb(g, tokens, heads, size, rows, rank, spread=1.0):
+    g.normal("x", tokens, heads * size, scale=spread)
+    g.normal("w", heads * rows, rank)
+    g.attrs = {"heads": heads}
+
+
+@vector("any other order of the sum over p, multiply and add rounded apart", "N03")
+def absorb_query__lane_order(g):
+    _absorb(g, 9, 2, 48, 56, 18)
+
+
+@vector("rows beyond a multiple of 16 dropped; ranks that are no multiple of 16")
+def absorb_query__odd_sizes(g):
+    _absorb(g, 3, 3, 21, 30, 19)
+
+
+@vector("the value rows of a head taken for its key rows, or all keys before all values")
+def absorb_query__key_rows_only(g):
+    _absorb(g, 2, 3, 8, 20, 16)
+
+
+@vector("the rows of the first head used for all")
+def absorb_query__heads_have_their_own_rows(g):
+    _absorb(g, 2, 4, 6, 9, 10)
+
+
+@vector("the matrix not transposed, which no shape check sees: P = R", "E06")
+def absorb_query__square(g):
+    _absorb(g, 2, 2, 16, 24, 16)
+
+
+@vector("zeros skipped, so that 0 * inf is not nan; nan spread to other columns")
+def absorb_query__special_values(g):
+    x, w = np.ones((2, 6), np.float32), np.ones((8, 18), np.float32)
+    x[0, 1], x[1, 5] = 0.0, np.inf
+    w[1, 3], w[4, 2], w[5, 17] = np.inf, np.nan, -1.0
+    g.literal("x", x)
+    g.literal("w", w)
+    g.attrs = {"heads": 2}
+
+
+def _expand(g, tokens, heads, rank, rows, width):
+    g.normal("x", tokens, heads * rank)
+    g.normal("w", heads * rows, rank)
+    g.attrs = {"heads": heads, "width": width}
+
+
+@vector("any other order of the sum over r, multiply and add rounded apart")
+def expand_value__lane_order(g):
+    _expand(g, 2, 2, 64, 9, 5)
+
+
+@vector("ranks that are no multiple of 16: the last elements dropped")
+def expand_value__odd_sizes(g):
+    _expand(g, 3, 3, 19, 30, 9)
+
+
+@vector("the key rows of a head taken for its value rows, or all keys before all values")
+def expand_value__value_rows_only(g):
+    _expand(g, 2, 3, 16, 20, 12)
+
+
+@vector("the rows of the first head used for all")
+def expand_value__heads_have_their_own_rows(g):
+    _expand(g, 2, 4, 10, 9, 3)
+
+
+@vector("a batch summed in another order than a single row", "N03")
+def expand_value__many_rows(g):
+    _expand(g, 33, 2, 40, 8, 3)
+
+
+@vector("zeros skipped, so that 0 * inf is not nan; nan spread to other heads")
+def expand_value__special_values(g):
+    x, w = np.ones((2, 34), np.float32), np.ones((6, 17), np.float32)
+    x[0, 3], x[1, 20] = 0.0, np.inf
+    w[1, 3], w[4, 3], w[5, 16] = np.inf, -1.0, np.nan
+    g.literal("x", x)
+    g.literal("w", w)
+    g.attrs = {"heads": 2, "width": 2}
+
+
+def _latent(g, heads, rank, rotated, length, new, scale=None, spread=1.0):
+    """Queries for the last `new` of `length` positions."""
+    g.normal("q", new, heads * rank, scale=spread)
+    g.normal("q_rope", new, heads * rotated, scale=spread)
+    g.normal("latent", length, rank, scale=spread)
+    g.normal("k_rope", length, rotated, scale=spread)
+    g.ids("positions", range(length - new, length))
+    g.attrs = {"scale": float((rank + rotated) ** -0.5 if scale is None else scale), "heads": heads}
+
+
+@vector("ranks that are no multiple of 16: rotated elements begin in the middle of a vector; keys of the future seen")
+def latent_attention__odd_sizes(g):
+    _latent(g, 5, 21, 6, 9, 9)
+
+
+@vector("the rotated part forgotten, or added as a sum of its own")
+def latent_attention__rotated_part_counts(g):
+    _latent(g, 3, 16, 8, 6, 6)
+
+
+@vector("the value of a position taken from the end of its row, where the rotated key lies")
+def latent_attention__values_are_latents_only(g):
+    _latent(g, 4, 12, 12, 5, 2)
+
+
+@vector("softmax scale without YaRN's mscale squared, or by the width of the latent row", "A01 A02")
+def latent_attention__scale_is_an_attribute(g):
+    _latent(g, 2, 16, 8, 6, 3, scale=24**-0.5 * 1.3466**2)
+
+
+@vector("one running sum over more than 512 positions; the first position of the second chunk lost")
+def latent_attention__chunk_boundary(g):
+    _latent(g, 2, 6, 2, 514, 4)
+
+
+@vector("partial results of three chunks added in another order")
+def latent_attention__three_chunks(g):
+    _latent(g, 2, 4, 2, 1030, 3)
+
+
+@vector("position 0 sees nothing: the query must see itself")
+def latent_attention__first_position(g):
+    _latent(g, 4, 20, 4, 1, 1)
+
+
+@vector("exp of scores without subtracting the maximum")
+def latent_attention__large_scores(g):
+    _latent(g, 2, 16, 8, 7, 3, spread=12.0)
+
+
+@vector("masking by adding or by a weight of 0: nan and inf out of sight leak")
+def latent_attention__out_of_sight_nan(g):
+    _latent(g, 2, 8, 4, 6, 3)
+    latent, k_rope = g.tensors["latent"].copy(), g.tensors["k_rope"].copy()
+    latent[5], k_rope[4] = np.nan, np.inf  # position 3 sees neither
+    g.literal("latent", latent)
+    g.literal("k_rope", k_rope)

@@ -82,8 +82,8 @@ def check_rows(case):
     rows = len(case.tensors[batched[0]])
     for t in range(rows) if jit.ENABLED else (0, rows - 1):
         one = {name: array[t:t + 1] for name, array in case.inputs.items() if name in batched}
-        if case.op == "attention":
-            one |= {name: case.tensors[name][:case.tensors["positions"][t] + 1] for name in "kv"}
+        kept = [name for name in case.inputs if axes[name][0] == "S"]  # the cache of a sequence
+        one |= {name: case.tensors[name][:case.tensors["positions"][t] + 1] for name in kept}
         alone = dataclasses.replace(case, tensors=case.tensors | one)
         for path in ("plain", "fast"):
             for name, result in golden.run(alone, path).items():

@@ -87,7 +87,7 @@ def bind(weights, attrs, parts):
             at = layer.append(k[first:last], v[first:last])
             if jit.ENABLED:
                 attend_rows(layer.tag, q[first:last], layer.k_table, layer.v_table, at, heads, kv_heads,
-                            layer.head_dim, scale, window, y[first:last], parts)
+                            layer.row.widths[0], scale, window, y[first:last], parts)
             else:
                 stored = layer.rows()
                 y[first:last] = plain(q[first:last], *stored, positions[first:last], scale, window, heads, kv_heads)

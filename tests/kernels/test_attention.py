@@ -11,13 +11,13 @@ if not jit.ENABLED:
 from refmoe.kernels.attention import CHUNK, attend_rows
 from refmoe.kvcache import Sequence
 from refmoe.ops import attention
-from refmoe.steps import UNLIMITED
+from refmoe.steps import UNLIMITED, CacheRow
 from tests import vectors
 
 
 def filled(kv_heads, size, dtype, length):
     """(cache, its rows of k and v as f32)."""
-    sequence = Sequence(1, kv_heads, size, dtype)
+    sequence = Sequence([CacheRow(kv_heads, (size, size), False)], dtype)
     sequence.reserve(length)
     cache = sequence.layers[0]
     cache.append(*(vectors.normal(f"{name} {kv_heads} {size}", length, kv_heads * size) for name in "kv"))

@@ -5,7 +5,7 @@ import pytest
 
 from refmoe import ops
 from refmoe.kvcache import Sequence
-from refmoe.steps import UNLIMITED
+from refmoe.steps import UNLIMITED, CacheRow
 from tests import vectors
 from tests.oracles import attention as oracle
 
@@ -36,7 +36,7 @@ def test_coverage():
 
 
 def cache(kv_heads, size, dtype, length):
-    sequence = Sequence(1, kv_heads, size, dtype)
+    sequence = Sequence([CacheRow(kv_heads, (size, size), False)], dtype)
     sequence.reserve(length)
     return sequence.layers[0]
 
