@@ -1,0 +1,52 @@
+"""refmoe check"""
+
+import json
+
+import click
+
+from refmoe.cli import _shared
+
+
+@click.command("check")
+@click.argument("reference")
+@click.argument("port", type=click.Path())
+@click.option("--profile", metavar="NAME|FILE", default=None,
+              help="Arithmetic of the port: exact, f32-any-order, bf16, f16, tf32, fp8-accumulate, int8-activations, "
+              "or a TOML or JSON file.  [default: profile.toml in PORT, else f32-any-order]")
+@click.option("--all", "every", is_flag=True, help="Describe every wrong case, not the first three of an op.")
+@_shared.json_option
+@click.pass_context
+def command(context, reference, port, profile, every, as_json):
+    """Judge what a port computed from exported vectors: equal bits, within its declared arithmetic, or wrong - and if
+    wrong, where, and which known bug it looks like.
+
+    REFERENCE is a folder of `refmoe vectors export`, or the word golden. PORT has one file for each case.
+
+    \b
+    refmoe vectors export rms_norm -o v/
+    refmoe check v/ v/                       the vectors themselves: all EXACT
+    refmoe check v/ mine/ --profile bf16     a port that computes in bfloat16
+    refmoe check golden mine/ --json
+
+    \b
+    A profile file states facts about the port, no tolerances:
+      based_on = "bf16"        # operands, intermediate values and results in bf16, matrix units
+      output = "f32"           # but results in f32
+      [at."route_*"]           # and for ops that match:
+      output = "f32"
+
+    Exit codes: 0 all EXACT or WITHIN, 1 something WRONG, 3 results missing, 4 the bounds are too wide to tell.
+    """
+    from refmoe import verifier
+
+    report = verifier.check(reference, port, profile)
+    if as_json:
+        _shared.emit(json.dumps(report.facts(), indent=1) + "\n")
+    else:
+        from refmoe.verifier import text
+
+        _shared.emit(text.report(report, every))
+    if report.unused:
+        _shared.note(f"{len(report.unused)} files of {port} belong to no case: {', '.join(report.unused[:3])}")
+    if report.code:
+        context.exit(report.code)

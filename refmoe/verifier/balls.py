@@ -1,0 +1,258 @@
+"""balls - binary64 values with an error bound beside each: what a conforming port may compute.
+
+A Ball is an array of centres `v` (the op evaluated in binary64, independent of the kernels) and of radii `e`. Every
+operation adds to the radius what rounding can do: one rounding of binary32 per elementary step, gamma_K of the declared
+accumulator times the sum of |a||b| for a sum of K products in whatever order, and the declared rounding of operands,
+intermediate values and results. gamma_n(u) = n u / (1 - n u) bounds n successive roundings (Higham, Accuracy and
+Stability of Numerical Algorithms, section 3.1). A radius of inf means: no claim.
+
+Operands that the profile rounds to nearest are rounded here too, so their rounding costs no radius. Since a port may
+hold some operands unrounded (norm weights in binary32, say), each role (activation, weight, vector; angle: the rounded
+product of position and frequency) is tried both ways.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+
+from refmoe.numerics import codecs
+from refmoe.verifier.profiles import SUMS, TYPES, Profile
+
+UNIT = 2.0**-24
+ROLES = ("activation", "weight", "vector", "angle")
+
+
+class Ball:
+    """Centres and radii; + - * / between balls round once in binary32."""
+
+    __array_ufunc__ = None  # ndarray + Ball is left to Ball
+    __slots__ = ("e", "v")
+
+    def __init__(self, v, e=0.0):
+        self.v = np.asarray(v, np.float64)
+        self.e = np.broadcast_to(np.asarray(e, np.float64), self.v.shape)
+
+    def __getitem__(self, key):
+        return Ball(self.v[key], self.e[key])
+
+    def reshape(self, *shape):
+        """The same values in another shape."""
+        return Ball(self.v.reshape(*shape), self.e.reshape(*shape))
+
+    def __add__(self, other):
+        other = ball(other)
+        return _once(self.v + other.v, self.e + other.e)
+
+    def __sub__(self, other):
+        other = ball(other)
+        return _once(self.v - other.v, self.e + other.e)
+
+    def __neg__(self):
+        return Ball(-self.v, self.e)
+
+    def __mul__(self, other):
+        other = ball(other)
+        return _once(self.v * other.v, _times(abs(self.v), self.e, abs(other.v), other.e))
+
+    def __truediv__(self, other):
+        other = ball(other)
+        v = self.v / other.v
+        room = abs(other.v) - other.e
+        e = np.where(room > 0, (self.e + abs(v) * other.e) / np.where(room > 0, room, 1.0), np.inf)
+        return _once(v, e)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __rsub__(self, other):
+        return ball(other) - self
+
+    def __rtruediv__(self, other):
+        return ball(other) / self
+
+
+def ball(value) -> Ball:
+    """A Ball as it is, anything else as an exact value."""
+    return value if isinstance(value, Ball) else Ball(value)
+
+
+def _times(a, ea, b, eb):
+    """|a| eb + |b| ea + ea eb, where 0 times an unknown is 0."""
+    return _none(a, eb) + _none(b, ea) + _none(ea, eb)
+
+
+def _none(x, y):
+    return np.where((x == 0) | (y == 0), 0.0, x * y)
+
+
+def _once(v, e) -> Ball:
+    """One rounding in binary32, subnormals flushed or kept; no claim beyond its range."""
+    return Ball(v, np.where(abs(v) + e > TYPES["f32"].largest, np.inf, e + UNIT * (abs(v) + e) + TYPES["f32"].normal))
+
+
+def gamma(n: float, unit: float) -> float:
+    """Bound of the relative error of n roundings, inf where there is none."""
+    return n * unit / (1 - n * unit) if n * unit < 1 else np.inf
+
+
+def nearest(values: np.ndarray, kind: str) -> np.ndarray:
+    """Binary32 values rounded to a narrower type, to nearest even."""
+    values = np.ascontiguousarray(values, np.float32)
+    if kind == "bf16":
+        return codecs.bf16_to_f32(codecs.f32_to_bf16(values))
+    if kind == "f16":
+        return codecs.f16_to_f32(codecs.f32_to_f16(values))
+    if kind == "tf32":
+        bits = values.view(np.uint32).astype(np.uint64)
+        rounded = ((bits + 0xFFF + (bits >> 13 & 1)) & 0xFFFFE000).astype(np.uint32).view(np.float32)
+        return np.where(np.isfinite(values), rounded, values)
+    return values
+
+
+class Arithmetic:
+    """The operations of one profile. `rounded` are the roles whose operands are held in the input type."""
+
+    def __init__(self, profile: Profile, rounded: tuple[str, ...] = ROLES):
+        self.profile, self.rounded = profile, rounded
+        self.mid_unit = TYPES[profile.intermediate].unit if profile.intermediate != "f32" else 0.0
+        self.changed: set[str] = set()  # roles in which rounding changed an operand
+
+    def operand(self, values, role: str = "activation") -> Ball:
+        """An operand of a product with a matrix, as the port may hold it."""
+        kind, any_way = self.profile.input, self.profile.input_rounding == "any"
+        return self._held(values, "f32" if kind == "int8" and role != "activation" else kind, role, any_way)
+
+    def state(self, values) -> Ball:
+        """An operand of attention: as `operand`, but never in a type that shares scales."""
+        if self.profile.input in ("e4m3", "int8"):
+            return self.value(values)
+        return self.operand(values)
+
+    def value(self, values, role: str = "activation") -> Ball:
+        """An input of anything else, which comes out of storage in the intermediate type."""
+        return self._held(values, self.profile.intermediate, role, False)
+
+    def _held(self, values, kind, role, any_way) -> Ball:
+        values = np.asarray(values)
+        flushed = np.where(abs(values) < TYPES["f32"].normal, abs(values), 0.0)
+        if kind == "f32":
+            return Ball(values, flushed)
+        if any_way:
+            return Ball(values, flushed + self._radius(np.asarray(values, np.float64), kind, role))
+        return Ball(self.either(nearest(values, kind), values, role), flushed)
+
+    def either(self, rounded, exact, role: str):
+        """The rounded values or the exact ones, as this arithmetic has it for that role."""
+        if not np.array_equal(rounded, exact, equal_nan=True):
+            self.changed.add(role)
+        return rounded if role in self.rounded else exact
+
+    def _radius(self, values, kind, role):
+        size = abs(np.nan_to_num(values, posinf=0.0, neginf=0.0))
+        if kind not in ("e4m3", "int8"):
+            return 2 * TYPES[kind].unit * size + TYPES[kind].step
+        width = values.shape[-1] if values.ndim else 1
+        group = min(self.profile.input_group or width, width) or 1
+        if role == "activation" and size.ndim:
+            top = np.maximum.reduceat(size, np.arange(0, width, group), axis=-1)
+            top = np.repeat(top, group, axis=-1)[..., :width]
+        else:
+            top = size.max(initial=0.0)
+        if kind == "int8":
+            return top * (1.01 / 254) + size * 2.0**-10  # half a step of max/127; the scale itself in 16 bits
+        # a scale that is a power of two may be twice as large as needed: subnormal steps double
+        return (TYPES[kind].unit + 2.0**-9) * size + top * (2 * TYPES[kind].step / TYPES[kind].largest)
+
+    def mid(self, value: Ball) -> Ball:
+        """A value between two elementary steps of an op, in the intermediate type."""
+        return _into(value, self.profile.intermediate)
+
+    def out(self, value: Ball) -> Ball:
+        """A result, in the output type."""
+        return _into(value, self.profile.output)
+
+    def gamma(self, terms: int) -> float:
+        """gamma of a sum of that many products in the declared accumulator, in any order."""
+        unit, block = SUMS[self.profile.accumulate], self.profile.accumulate_block
+        if block and terms > block:
+            return gamma(block + 2, unit) + gamma(-(-terms // block) + 2, UNIT)
+        return gamma(terms + 2, unit)
+
+    def mid_gamma(self, terms: int) -> float:
+        """gamma of a sum whose partial sums may be in the intermediate type."""
+        return gamma(terms, max(self.mid_unit, UNIT))
+
+    def dot(self, x: Ball, w: Ball) -> Ball:
+        """x[..., K] times w[..., N, K]: y[..., N] = sum over k."""
+        sizes = _product(abs(x.v), abs(w.v))
+        e = self.gamma(x.v.shape[-1]) * sizes + x.v.shape[-1] * TYPES["f32"].normal
+        if x.e.any() or w.e.any():
+            e = e * 1.01 + _product(abs(x.v), w.e) + _product(x.e, abs(w.v) + w.e)
+        v = _product(x.v, w.v)
+        return Ball(v, np.where(sizes > TYPES["f32"].largest, np.inf, e))
+
+    def sum(self, value: Ball, axis: int = -1) -> Ball:
+        """A sum in binary32, in any order, its axis kept."""
+        count = value.v.shape[axis]
+        sizes = (abs(value.v) + value.e).sum(axis=axis, keepdims=True)
+        e = value.e.sum(axis=axis, keepdims=True) + gamma(count + 2, UNIT) * sizes + count * TYPES["f32"].normal
+        return Ball(value.v.sum(axis=axis, keepdims=True), np.where(sizes > TYPES["f32"].largest, np.inf, e))
+
+    def exp(self, value: Ball) -> Ball:
+        """exp with the declared error; the argument may be multiplied by log2(e) and rounded again."""
+        v = np.exp(value.v)
+        relative = np.expm1(value.e + 2 * UNIT * abs(value.v)) * 1.01 + 2 * UNIT * self.profile.exp_ulp
+        relative = np.where(np.isfinite(value.v), relative, 0.0)  # exp of -inf is 0, of +inf is inf
+        return _flush(Ball(v, np.where(v == 0, 0.0, v * relative)))
+
+    def sigmoid(self, value: Ball) -> Ball:
+        """1 / (1 + exp(-x)), however arranged."""
+        v, low, high = (_sigmoid(x) for x in (value.v, value.v - value.e, value.v + value.e))
+        size = np.minimum(abs(value.v), 90.0)
+        return _flush(Ball(v, np.maximum(high - v, v - low) + v * UNIT * (2 * self.profile.exp_ulp + 2 * size + 4)))
+
+    def inverse_root(self, value: Ball) -> Ball:
+        """1 / sqrt(x), two roundings."""
+        low = np.maximum(value.v - value.e, 0.0)
+        v = 1 / np.sqrt(value.v)
+        e = np.where(low > 0, 1 / np.sqrt(np.where(low > 0, low, 1.0)) - v, np.where(value.v > 0, np.inf, 0.0))
+        e = np.where(abs(value.v) + value.e > TYPES["f32"].largest, np.inf, e)
+        return Ball(v, e + 4 * UNIT * v)
+
+    def softmax(self, value: Ball) -> Ball:
+        """Softmax over the last axis, with or without the largest subtracted."""
+        top = np.max(value.v, axis=-1, keepdims=True)
+        e = self.exp(Ball(value.v - top, value.e + UNIT * abs(value.v - top)))
+        return e / self.sum(e)
+
+
+def _product(x, w):
+    return np.matmul(x[..., None, :], np.swapaxes(w, -1, -2))[..., 0, :] if w.ndim > 2 else x @ w.T
+
+
+def _sigmoid(x):
+    return np.where(x >= 0, 1 / (1 + np.exp(-abs(x))), np.exp(-abs(x)) / (1 + np.exp(-abs(x))))
+
+
+def _flush(value: Ball) -> Ball:
+    return Ball(value.v, value.e + TYPES["f32"].normal)
+
+
+def _into(value: Ball, kind: str) -> Ball:
+    """Rounded to a type to nearest; what may pass its largest number has no bound."""
+    if kind == "f32":
+        return value
+    form = TYPES[kind]
+    size = abs(value.v) + value.e
+    # half a step near zero; types as wide as binary32 may flush all below their smallest normal number
+    floor = form.step / 2 if form.normal > 2.0**-126 else form.normal
+    return Ball(value.v, np.where(size > form.largest, np.inf, value.e + form.unit * size + floor))
+
+
+def arithmetics(profile: Profile) -> Iterator[Arithmetic]:
+    """One arithmetic for each way of holding the operands. After the first is used, those that differ from it."""
+    first = Arithmetic(profile)
+    yield first
+    roles = sorted(first.changed)
+    for kept in list(product((True, False), repeat=len(roles)))[1:]:
+        yield Arithmetic(profile, tuple(role for role, held in zip(roles, kept, strict=True) if held))

@@ -1,0 +1,70 @@
+"""diagnose - which known mistake computes what the port computed?
+
+Every mutation of the failing op is evaluated on the same inputs, in the arithmetic that the port declares; one whose
+result the port's output cannot be told from is a suspect. A mutation that explains only the wrong elements, while the
+others are right, is one too (a wrong tile, a fallback above some number of rows), but ranks lower.
+"""
+
+import numpy as np
+
+from refmoe.verifier import judge as judging
+from refmoe.verifier import mutations
+from refmoe.verifier.balls import Arithmetic, arithmetics
+from refmoe.verifier.judge import Misses, Question
+from refmoe.verifier.verdict import Suspect
+
+MOST = 4  # suspects that are shown
+
+
+def explain(question: Question, misses: dict[str, Misses]) -> list[Suspect]:
+    """The mutations that explain what was found, best first."""
+    suspects: dict[str, Suspect] = {}
+    with np.errstate(all="ignore"):
+        for suspect in mutations.symptoms(question, misses):
+            suspects.setdefault(suspect.id, suspect)
+        for arithmetic in _ways(question):
+            for mutant in mutations.of(question, arithmetic):
+                known = suspects.get(mutant.id)
+                if known is not None and known.whole:
+                    continue
+                tried = _try(question, misses, mutant)
+                if tried and (known is None or tried.whole > known.whole):
+                    suspects[mutant.id] = tried
+            if any(suspect.whole for suspect in suspects.values()):
+                break
+    return _ranked(list(suspects.values()))
+
+
+def _ways(question: Question) -> list[Arithmetic]:
+    """All operands held in the input type, and none: those that hold some of them are not tried."""
+    first = Arithmetic(question.profile)
+    return [first] if question.profile.input == "f32" == question.profile.intermediate else [
+        first, Arithmetic(question.profile, ("angle",))]  # fmt: skip
+
+
+def _try(question: Question, misses: dict[str, Misses], mutant) -> Suspect | None:
+    """A suspect if every wrong element is as the mutant has it."""
+    changed = Question(question.op, question.inputs, question.found, {}, question.profile, question.case)
+    try:
+        real = mutant.make()
+        mine = judging.misses(changed, real, set(misses))
+    except (ValueError, IndexError, KeyError, ZeroDivisionError, FloatingPointError):
+        return None  # this mutation has no meaning for these shapes
+    wrong = sum(int(miss.wrong.sum()) for miss in misses.values())
+    explained = sum(int((miss.wrong & ~mine[name].wrong).sum()) for name, miss in misses.items())
+    vacuous = sum(int((miss.wrong & np.isposinf(mine[name].ball.e)).sum()) for name, miss in misses.items())
+    if not wrong or explained < wrong or vacuous == wrong:
+        return None
+    whole = not any(mine[name].wrong.any() for name in misses)
+    load = max(float(miss.load.max(initial=0.0)) for miss in mine.values()) if whole else 0.0
+    return Suspect(mutant.id, mutant.title, mutant.detail, 1.0, load, whole)
+
+
+def _ranked(suspects: list[Suspect]) -> list[Suspect]:
+    """Whole explanations first, catalogued bugs before others, the closest first."""
+    if any(suspect.whole for suspect in suspects):
+        suspects = [suspect for suspect in suspects if suspect.whole]
+    return sorted(suspects, key=lambda s: (not s.whole, s.id.islower(), s.load > 1, s.load))[:MOST]
+
+
+__all__ = ["arithmetics", "explain"]

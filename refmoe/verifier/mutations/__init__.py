@@ -1,0 +1,122 @@
+"""mutations - the bugs of the catalogue as functions: what an op computes when it is wrong in a known way.
+
+    @mutation("A14", "rms_norm", "head_norm")
+    def other_eps(m):
+        for eps in (1e-5, 1e-6):
+            yield f"eps {eps:g}", m.with_inputs(eps=eps)
+
+A function takes a `Maker` (the inputs of the failing case, and the arithmetic of the port) and yields (detail, thunk)
+pairs: the thunk evaluates the mutated op, in the form that functions of verifier.bounds return. Ids in lower case are
+mistakes that the catalogue does not list. `symptom` registers a function that looks at the outputs instead.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from refmoe.verifier import bounds, catalogue
+from refmoe.verifier.balls import Arithmetic
+from refmoe.verifier.verdict import Suspect
+
+Thunk = Callable[[], Any]
+_MUTATIONS: dict[str, list[tuple[str, str, Callable]]] = {}
+_SYMPTOMS: dict[str, list[tuple[str, str, Callable]]] = {}
+
+
+@dataclass
+class Maker:
+    """What a mutation works with: `m.x` is the input x, `m.a` the arithmetic, `m.run(...)` evaluates the op."""
+
+    op: str
+    inputs: dict[str, Any]
+    a: Arithmetic
+    question: Any
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.inputs[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def run(self, **changes) -> Any:
+        """The op, or `op=`, with some inputs replaced, or keywords of its function in bounds."""
+        function = bounds.get(changes.pop("op", self.op))
+        if function is None:
+            raise KeyError(self.op)
+        return function(self.a, **{**self.inputs, **changes})
+
+    def given(self, **changes) -> Thunk:
+        """`run` as a thunk."""
+        return lambda: self.run(**changes)
+
+
+@dataclass
+class Mutant:
+    """One mutation of one case."""
+
+    id: str
+    title: str
+    detail: str
+    make: Thunk
+
+
+def mutation(id: str, *ops: str, title: str = ""):
+    """Register a function for these ops. The title of a catalogued bug is that of its row."""
+
+    def register(function):
+        for op in ops:
+            _MUTATIONS.setdefault(op, []).append((id, title, function))
+        return function
+
+    return register
+
+
+def symptom(id: str, *ops: str, title: str = ""):
+    """Register a function (question, misses) -> detail, or None if it does not apply."""
+
+    def register(function):
+        for op in ops:
+            _SYMPTOMS.setdefault(op, []).append((id, title, function))
+        return function
+
+    return register
+
+
+@cache
+def _load() -> None:
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+
+
+def _title(id: str, title: str) -> str:
+    return title or (catalogue.bugs()[id].title if id in catalogue.bugs() else id.replace("_", " "))
+
+
+def ids(op: str) -> list[str]:
+    """The mutations and symptoms of an op."""
+    _load()
+    return sorted({id for id, _, _ in [*_MUTATIONS.get(op, []), *_SYMPTOMS.get(op, [])]})
+
+
+def of(question, arithmetic: Arithmetic) -> Iterator[Mutant]:
+    """All mutations of a question's op; one that does not fit its inputs yields nothing."""
+    _load()
+    for id, title, function in _MUTATIONS.get(question.op, []):
+        maker = Maker(question.op, question.inputs, arithmetic, question)
+        try:
+            for detail, thunk in function(maker):
+                yield Mutant(id, _title(id, title), detail, thunk)
+        except (AttributeError, ValueError, IndexError, KeyError):
+            continue
+
+
+def symptoms(question, misses) -> Iterator[Suspect]:
+    """The symptoms that apply."""
+    _load()
+    for id, title, function in _SYMPTOMS.get(question.op, []):
+        detail = function(question, misses)
+        if detail is not None:
+            yield Suspect(id, _title(id, title), detail)
