@@ -64,6 +64,11 @@ def judge(
 
 def answer(question: Question, diagnosis: bool = True) -> Verdict:
     """Judge a question; see `judge`."""
+    with np.errstate(all="ignore"):  # inf and nan are values like any other here
+        return _answer(question, diagnosis)
+
+
+def _answer(question: Question, diagnosis: bool) -> Verdict:
     from refmoe.verifier import diagnose, signatures
 
     wanted = question.expected or question.found
@@ -123,8 +128,7 @@ def same(found: np.ndarray, expected: np.ndarray) -> bool:
         return False
     if expected.dtype.kind in "iu":
         return bool(np.array_equal(found, expected))
-    with np.errstate(invalid="ignore"):  # signalling nan
-        left, right = found.astype(np.float64), expected.astype(np.float64)
+    left, right = found.astype(np.float64), expected.astype(np.float64)
     equal = (left == right) & (np.signbit(left) == np.signbit(right)) | (np.isnan(left) & np.isnan(right))
     return bool(equal.all())
 
@@ -258,8 +262,7 @@ def _order(values):
 
 def histogram(found: np.ndarray, expected: np.ndarray) -> dict[str, int]:
     """How many elements lie how many units in the last place of binary32 apart."""
-    with np.errstate(all="ignore"):
-        narrow = found.astype(np.float32)
+    narrow = found.astype(np.float32)
     finite = np.isfinite(narrow) & np.isfinite(expected)
     apart = abs(_order(narrow) - _order(expected))[finite]
     edges = np.searchsorted([0, 1, 3, 15, 255, 65535], apart, side="left")

@@ -5,6 +5,8 @@ axes; wrong only at indices r mod m, from some row on, in one block, for some ex
 that look rounded to a 16-bit type. They name no bug: that is what `diagnose` does.
 """
 
+import warnings
+
 import numpy as np
 
 from refmoe.verifier.balls import nearest
@@ -20,7 +22,8 @@ def of(question, name: str, miss) -> list[str]:
     if question.expected.get(name, v).dtype.kind in "iu":
         return [*_where(question, wrong)]
     found = found.astype(np.float64)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # medians of nothing
         lines = [*_not_finite(found, v), *_constant(found, v, e, wrong), *_permuted(found, v, e, wrong),
                  *_rounded(question, name, found, wrong)]  # fmt: skip
     return lines + _where(question, wrong)
@@ -68,7 +71,7 @@ def _by_line(found, v, e, use):
         ratio = np.where(big, theirs / np.where(big, flat, 1), np.nan)
         factor = np.nanmedian(np.where(big.sum(axis=axis, keepdims=True) > 2, ratio, np.nan), axis=axis, keepdims=True)
         fits = abs(theirs - factor * flat) <= 2 * abs(factor) * slack + 1e-300
-        if np.isfinite(factor[ok.any(axis=axis)]).all() and fits[ok].all():
+        if np.isfinite(factor.reshape(-1)[ok.any(axis=axis)]).all() and fits[ok].all():
             shown = ", ".join(f"{x:.4g}" for x in factor.reshape(-1)[:4])
             yield f"every {word} is the reference times a factor of its own ({shown}{', ...' * (factor.size > 4)})"
             return

@@ -43,13 +43,20 @@ def test_equal_bits_are_exact(case):
         assert judged(case, {key: array.copy() for key, array in case.expected.items()}, profile).status == "EXACT"
 
 
+# overflow on the way, subnormals that may be flushed, cancellation of sums that are larger by eight digits
+NO_CLAIM = {("rms_norm", "one_large"), ("rms_norm", "subnormal_row"), ("add", "special_values"),
+            ("combine", "cancellation")}  # fmt: skip
+
+
 @pytest.mark.parametrize("case", [case for case in CASES if case.outputs in (("y",), ("decoded",))], ids=name)
 def test_one_wrong_element_is_found(case):
-    """The largest finite element, changed by an eighth of itself, in every profile that makes a claim about it."""
+    """The largest finite element, changed by an eighth of itself."""
     (output,) = case.outputs
     expected = case.expected[output]
-    size = np.where(np.isfinite(expected), abs(expected), 0)
+    size = np.where(abs(expected) < 1e37, abs(expected), 0)
     at = np.unravel_index(int(np.argmax(size)), size.shape)
+    if size.max() == 0 or (case.op, case.name) in NO_CLAIM:
+        pytest.skip("no finite element, or no claim about one")
     found = {output: expected.copy()}
     found[output][at] *= np.float32(1.125)
     verdict = judged(case, found)

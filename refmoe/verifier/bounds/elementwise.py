@@ -24,6 +24,23 @@ def swiglu(a, gate, up):
     return {"y": a.out(silu(a, a.value(gate)) * a.value(up))}
 
 
+@bound("clip")
+def clip(a, x, limit):
+    """Exact; a limit in the intermediate type may be rounded."""
+    x, limit = a.value(x), float(np.float32(limit))
+    edge = a.out(Ball(np.float64(limit)))
+    return {"y": a.out(Ball(np.clip(x.v, -limit, limit), x.e + np.where(abs(x.v) > limit - edge.e, edge.e, 0.0)))}
+
+
+@bound("scale_by_sigmoid")
+def scale_by_sigmoid(a, x, g):
+    """One sigmoid for a row, which may be in the intermediate type."""
+    g = a.value(g)
+    s = a.mid(a.sigmoid(g))
+    s = Ball(s.v, s.e + np.where(g.v < -86, 1.1 * np.exp(-86.0), 0.0))  # exp overflows in binary32
+    return {"y": a.out(a.value(x) * s)}
+
+
 @bound("combine")
 def combine(a, x, weights):
     """K products added in any order, each of them and each partial sum perhaps in the intermediate type."""
