@@ -16,10 +16,9 @@ from typing import Any
 from refmoe import golden
 from refmoe.checkpoint import read_header
 from refmoe.errors import RefmoeError, TraceError, UsageError
-from refmoe.verifier import foreign
-from refmoe.verifier import profiles as profiles_
+from refmoe.verifier.foreign import results
 from refmoe.verifier.judge import Question, answer
-from refmoe.verifier.profiles import Profile
+from refmoe.verifier.profiles import Profile, load
 from refmoe.verifier.verdict import EXACT, MISSING, WITHIN, WRONG, Output, Verdict
 
 FILES = (".safetensors", ".npz", ".npy", ".bin")
@@ -103,7 +102,7 @@ def check(
     folder = Path(port)
     if not folder.is_dir():
         raise UsageError(f"port: expected a folder of results, found {str(port)[:160]!r}")
-    report = Report(str(reference), str(port), profiles_.load(profile or _own(folder)))
+    report = Report(str(reference), str(port), load(profile or _own(folder)))
     loaded = cases(reference)
     alone = len({case.op or case.format for case in loaded}) == 1
     used: set[Path] = set()
@@ -135,7 +134,7 @@ def _judge(case: golden.Case, folder: Path, profile: Profile, alone: bool) -> tu
     family = f"ops/{op}" if case.op else op
     names = (f"{family}/{case.name}", f"{case.op or case.format}/{case.name}", *([case.name] if alone else []))
     try:
-        found, files = foreign.results(folder, names, case.expected)
+        found, files = results(folder, names, case.expected)
     except TraceError as problem:
         outputs = [Output(name, WRONG, reason=str(problem)) for name in case.outputs]
         return Verdict(op, case.name, profile.name, outputs), []

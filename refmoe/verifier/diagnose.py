@@ -7,10 +7,10 @@ others are right, is one too (a wrong tile, a fallback above some number of rows
 
 import numpy as np
 
-from refmoe.verifier import judge as judging
-from refmoe.verifier import mutations
-from refmoe.verifier.balls import Arithmetic, arithmetics
+from refmoe.verifier.balls import Arithmetic
 from refmoe.verifier.judge import Misses, Question
+from refmoe.verifier.judge import misses as compare
+from refmoe.verifier.mutations import of, symptoms
 from refmoe.verifier.verdict import Suspect
 
 MOST = 4  # suspects that are shown
@@ -20,10 +20,10 @@ def explain(question: Question, misses: dict[str, Misses]) -> list[Suspect]:
     """The mutations that explain what was found, best first."""
     suspects: dict[str, Suspect] = {}
     with np.errstate(all="ignore"):
-        for suspect in mutations.symptoms(question, misses):
+        for suspect in symptoms(question, misses):
             suspects.setdefault(suspect.id, suspect)
         for arithmetic in _ways(question):
-            for mutant in mutations.of(question, arithmetic):
+            for mutant in of(question, arithmetic):
                 known = suspects.get(mutant.id)
                 if known is not None and known.whole:
                     continue
@@ -47,7 +47,7 @@ def _try(question: Question, misses: dict[str, Misses], mutant) -> Suspect | Non
     changed = Question(question.op, question.inputs, question.found, {}, question.profile, question.case)
     try:
         real = mutant.make()
-        mine = judging.misses(changed, real, set(misses))
+        mine = compare(changed, real, set(misses))
     except (ValueError, IndexError, KeyError, ZeroDivisionError, FloatingPointError):
         return None  # this mutation has no meaning for these shapes
     wrong = sum(int(miss.wrong.sum()) for miss in misses.values())
@@ -65,6 +65,3 @@ def _ranked(suspects: list[Suspect]) -> list[Suspect]:
     if any(suspect.whole for suspect in suspects):
         suspects = [suspect for suspect in suspects if suspect.whole]
     return sorted(suspects, key=lambda s: (not s.whole, s.id.islower(), s.load > 1, s.load))[:MOST]
-
-
-__all__ = ["arithmetics", "explain"]

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from refmoe.errors import UsageError
-from refmoe.verifier import bounds
 from refmoe.verifier.balls import Arithmetic, Ball, arithmetics
+from refmoe.verifier.bounds import get as bounds_of
 from refmoe.verifier.bounds.formats import decoded
 from refmoe.verifier.profiles import PROFILES, Profile, load
 from refmoe.verifier.routing import Choice, Routing, compare_ids
@@ -39,7 +39,7 @@ class Question:
 
     def evaluate(self, arithmetic: Arithmetic) -> Real:
         """The op in binary64 with its bounds."""
-        function = bounds.get(self.op)
+        function = bounds_of(self.op)
         if function is not None:
             return function(arithmetic, **self.inputs)
         if self.op.startswith("formats/"):
@@ -49,7 +49,7 @@ class Question:
     @property
     def bounded(self) -> bool:
         """Is there anything to evaluate?"""
-        return bounds.get(self.op) is not None or (self.op.startswith("formats/") and bool(self.expected))
+        return bounds_of(self.op) is not None or (self.op.startswith("formats/") and bool(self.expected))
 
 
 def judge(
@@ -69,7 +69,8 @@ def answer(question: Question, diagnosis: bool = True) -> Verdict:
 
 
 def _answer(question: Question, diagnosis: bool) -> Verdict:
-    from refmoe.verifier import diagnose, signatures
+    from refmoe.verifier.diagnose import explain
+    from refmoe.verifier.signatures import of as signatures_of
 
     wanted = question.expected or question.found
     outputs = {name: _form(name, question) for name in wanted}
@@ -89,9 +90,9 @@ def _answer(question: Question, diagnosis: bool) -> Verdict:
         for name in open_ones:
             _fill(outputs[name], result[name], question)
             if result[name].wrong.any():
-                outputs[name].signatures = signatures.of(question, name, result[name])
+                outputs[name].signatures = signatures_of(question, name, result[name])
         if diagnosis and any(result[name].wrong.any() for name in open_ones):
-            verdict.diagnosis = diagnose.explain(question, {name: result[name] for name in usable})
+            verdict.diagnosis = explain(question, {name: result[name] for name in usable})
     return verdict
 
 
@@ -274,7 +275,7 @@ def histogram(found: np.ndarray, expected: np.ndarray) -> dict[str, int]:
 
 def _by_bits(question: Question, outputs: dict[str, Output], names: set[str]) -> None:
     """Nothing but equal bits counts."""
-    from refmoe.verifier import signatures
+    from refmoe.verifier.signatures import of as signatures_of
 
     for name in names:
         expected, found, output = question.expected.get(name), question.found[name], outputs[name]
@@ -290,4 +291,4 @@ def _by_bits(question: Question, outputs: dict[str, Output], names: set[str]) ->
         output.status, output.wrong = WRONG, int(wrong.sum())
         at = np.unravel_index(int(np.argmax(wrong)), found.shape)
         output.worst = place(tuple(int(i) for i in at), expected, found, None)
-        output.signatures = signatures.of(question, name, miss)
+        output.signatures = signatures_of(question, name, miss)

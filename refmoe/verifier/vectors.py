@@ -16,8 +16,10 @@ import numpy as np
 
 from refmoe import NUMERICS_VERSION, __version__, checkpoint, formats, golden, ops
 from refmoe.errors import TraceError, UsageError
-from refmoe.verifier import bounds, catalogue, profiles
 from refmoe.verifier.balls import Arithmetic, Ball
+from refmoe.verifier.bounds import get as bounds_of
+from refmoe.verifier.catalogue import get as bug_of
+from refmoe.verifier.profiles import load
 
 STORED = {np.dtype(dtype): name for name, dtype in golden.DTYPES.items()} | {np.dtype(np.float64): "F64"}
 SUMS = ("linear", "linear_bias", "logits", "expert_linear", "combine", "add")  # ops that are sums of products
@@ -51,7 +53,7 @@ def select(
 ) -> list[golden.Case]:
     """Vectors of the package. `names` are ops, formats, or <op>/<case>. UsageError for what does not exist."""
     if bug is not None:
-        bug = catalogue.get(bug).id
+        bug = bug_of(bug).id
     found = []
     for name in names or [""]:
         family, _, case = name.rpartition("/") if "/" in name else (name, "", "")
@@ -129,13 +131,13 @@ def _one(case: golden.Case, target: Path, blind: bool) -> dict[str, Any]:
 
 
 def _bounds(case: golden.Case, path: Path) -> None:
-    function = bounds.get(case.op)
+    function = bounds_of(case.op)
     if function is None:
         return
     arrays: dict[str, np.ndarray] = {}
     with np.errstate(all="ignore"):
         for name in ("f32-any-order", "bf16"):
-            real = function(Arithmetic(profiles.load(name).where(case.op)), **case.inputs, **case.attrs)
+            real = function(Arithmetic(load(name).where(case.op)), **case.inputs, **case.attrs)
             if not isinstance(real, dict):
                 real = {"weights": real.weigh(case.expected["ids"])}
             for output, value in real.items():
@@ -144,7 +146,7 @@ def _bounds(case: golden.Case, path: Path) -> None:
                     arrays[f"{output}.within.{name}"] = abs(value.v - arrays[f"{output}.value"]) + value.e
         if case.op in SUMS:
             sizes = {n: abs(x) if x.dtype == np.float32 else x for n, x in case.inputs.items()}
-            y = function(Arithmetic(profiles.load("f32-any-order")), **sizes, **case.attrs)["y"]
+            y = function(Arithmetic(load("f32-any-order")), **sizes, **case.attrs)["y"]
             arrays["y.sum"] = np.array(y.v)
     if arrays:
         path.parent.mkdir(parents=True, exist_ok=True)

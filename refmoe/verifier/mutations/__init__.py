@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from refmoe.verifier import bounds, catalogue
 from refmoe.verifier.balls import Arithmetic
+from refmoe.verifier.bounds import get as bounds_of
+from refmoe.verifier.catalogue import bugs
 from refmoe.verifier.verdict import Suspect
 
 Thunk = Callable[[], Any]
@@ -43,7 +44,7 @@ class Maker:
 
     def run(self, **changes) -> Any:
         """The op, or `op=`, with some inputs replaced, or keywords of its function in bounds."""
-        function = bounds.get(changes.pop("op", self.op))
+        function = bounds_of(changes.pop("op", self.op))
         if function is None:
             raise KeyError(self.op)
         return function(self.a, **{**self.inputs, **changes})
@@ -92,7 +93,7 @@ def _load() -> None:
 
 
 def _title(id: str, title: str) -> str:
-    return title or (catalogue.bugs()[id].title if id in catalogue.bugs() else id.replace("_", " "))
+    return title or (bugs()[id].title if id in bugs() else id.replace("_", " "))
 
 
 def ids(op: str) -> list[str]:
