@@ -6,16 +6,13 @@ IEEE 754 says, and costs no branch), nogil, disk cache.
 Cache: Numba notices an edit in a function's own file only; an edited helper in another file keeps returning the
 old machine code. The cache directory is therefore named by the sha256 of all sources that hold kernels or what kernels
 use, of the versions of numpy, numba and llvmlite, and of the environment switches that change code but not Numba's key.
-It lives
-under REFMOE_CACHE_DIR, else the user's cache folder, else the temporary folder; when none is writable, kernels are
-compiled in memory, and so they are when a cached file is damaged or the disk is full. Numba's own settings of the
-process are left as they were.
+It lives where refmoe.places says; when no folder is writable, kernels are compiled in memory, and so they are when a
+cached file is damaged or the disk is full. Numba's own settings of the process are left as they were.
 """
 
 import hashlib
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -28,6 +25,8 @@ import numba  # after the switch above
 from numba.core import sigutils
 from numba.core.ccallback import CFunc
 from numba.extending import intrinsic, overload
+
+from refmoe import places
 
 ENABLED = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
 SOURCES = ("jit.py", "numerics", "kernels", "formats", "ops", "weight.py", "kvcache.py", "engine.py", "sampler.py",
@@ -50,38 +49,7 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-def _roots():
-    """Where the compile cache may live, best first; an empty variable counts as unset."""
-    given, cache_home = os.environ.get("REFMOE_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")
-    if given:
-        yield Path(given)
-    if cache_home:
-        yield Path(cache_home) / "refmoe"
-    elif sys.platform == "darwin":
-        yield Path(os.path.expanduser("~/Library/Caches/refmoe"))
-    elif sys.platform == "win32" and "LOCALAPPDATA" in os.environ:
-        yield Path(os.environ["LOCALAPPDATA"]) / "refmoe"
-    else:
-        yield Path(os.path.expanduser("~/.cache/refmoe"))
-    yield Path(tempfile.gettempdir()) / f"refmoe-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
-
-
-def _cache_directory() -> Path | None:
-    name = source_digest()[:24]
-    for root in _roots():
-        path = root / name
-        try:
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
-                continue  # someone else's folder in a shared temporary directory: its code is not ours to run
-            with tempfile.NamedTemporaryFile(dir=path):
-                return path
-        except OSError:
-            continue
-    return None
-
-
-CACHE_DIRECTORY = _cache_directory() if ENABLED else None
+CACHE_DIRECTORY = places.cache_folder(source_digest()[:24]) if ENABLED else None
 
 
 _listeners: list[Callable[[], object]] = []

@@ -112,6 +112,11 @@ class Sequence:
         """Positions stored so far."""
         return self.layers[0].length
 
+    def truncate(self, length: int) -> None:
+        """Forget all positions from `length` on."""
+        for layer in self.layers:
+            layer.length = min(layer.length, length)
+
     def reserve(self, count: int) -> None:
         """Make room for `count` more positions in every layer."""
         first = self.layers[0]

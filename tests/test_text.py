@@ -104,6 +104,40 @@ def test_special_tokens_in_text_are_text(tmp_path):
     assert level.encode("<end>") == list(b"<end>") and level.encode("<end>", parse_special=True) == [257]
 
 
+def test_foreign_control_tokens_of_a_prompt_are_text(tmp_path):
+    level = loaded(tmp_path / "level", fakes.byte_level())
+    prompt = "<s>a<end>b<end>"
+    assert level.encode_prompt(prompt, ()) == [256, 97, 257, 98, 257]
+    assert level.encode_prompt(prompt, [4]) == [256, 97, *b"<end>b", 257]
+    assert level.encode_prompt(prompt, range(15)) == list(prompt.encode())
+    assert level.encode_prompt("<s\U000f0000><s>", [0]) == [*b"<s", *"\U000f0000".encode(), 62, 256]
+    assert level.encode_prompt("<s>\U000f0000<s>", [0]) == [*"<s>\U000f0000".encode(), 256]
+    fallback = loaded(tmp_path / "fallback", fakes.fallback())  # its control tokens are in the vocabulary too
+    for prompt, foreign in (("a</s>a", [1]), ("<s>a</s>", [0, 4])):
+        assert fallback.encode_prompt(prompt, ()) == fallback.encode(prompt, add_special=False, parse_special=True)
+        assert fallback.encode_prompt(prompt, foreign) == fallback.encode(prompt, add_special=False)
+    assert fallback.encode_prompt("<s>a</s>a", [4]) == [1, *fallback.encode("a</s>a", add_special=False)]
+
+
+def test_tokens_in_angle_bars_are_control_tokens(tmp_path):
+    content = fakes.byte_level()
+    for number, token in ((258, "<｜User｜>"), (259, "<think>"), (260, "<|a|>")):
+        content["added_tokens"].append(fakes.special(number, token) | {"special": False})
+    tokenizer = loaded(tmp_path, content)
+    assert tokenizer.encode("<think>") == [259] and tokenizer.encode("<|a|>") == list(b"<|a|>")
+    assert tokenizer.encode("<｜User｜>") == list("<｜User｜>".encode())
+    assert tokenizer.encode("<｜User｜><|a|>", parse_special=True) == [258, 260]
+    assert tokenizer.decode([258, 97, 260, 257]) == "<｜User｜>a<|a|>"  # what the file calls special is not shown
+    assert "".join(map(tokenizer.stream(special=True).push, [257, 97, 258])) == "<end>a<｜User｜>"
+    assert set(tokenizer.control) == {"<s>", "<end>", "<｜User｜>", "<|a|>"}
+
+
+def test_too_long_a_text(tmp_path):
+    tokenizer = loaded(tmp_path, fakes.byte_level())
+    with pytest.raises(TokenizerError, match=r"^text: has 4194305 characters, at most 4194304 are encoded"):
+        tokenizer.encode("a" * ((4 << 20) + 1))
+
+
 def test_start_token_by_tokenizer_config(tmp_path):
     def encode(name, **config):
         return loaded(tmp_path / name, fakes.byte_level(), **config).encode("a")

@@ -1,0 +1,1 @@
+"""Vocabularies: every published form of tokenizer file, as one tokenizer.json."""
