@@ -30,7 +30,7 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "qwen2_moe", "olmoe",
     )),
     ("Sampling", "", ("sampler",)),
-    ("Files", "", ("trace", "golden")),
+    ("Files", "", ("trace", "golden", "conformance")),
 )  # fmt: skip
 PLACES = {"rope": "config/rope.py"}  # clauses that are not <folder>/<name>.py or <name>.py
 NO_CLAUSE = {"numerics": ("vec",), "archs": ("parts",)}  # vec: a schedule, it defines no number

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refmoe.checkpoint.reading import Progress, sha256_each
+from refmoe.checkpoint.reading import Look, Progress, sha256_each
 from refmoe.checkpoint.safetensors import Header, TensorInfo, read_header
 from refmoe.checkpoint.strict_json import open_regular, read_json, show, some
 from refmoe.errors import CheckpointError, ConfigError, FormatError, RefmoeError
@@ -51,11 +51,13 @@ class Checkpoint:
             digest.update(f"{name}\0{info.dtype}\0{list(info.shape)}\0{info.file.name}\n".encode())
         return digest.hexdigest()
 
-    def content_digest(self, progress: Progress | None = None) -> str:
-        """sha256 (hex) over lines `name dtype shape sha256-of-bytes` sorted by name; shards do not matter."""
+    def content_digest(self, progress: Progress | None = None, look: Look | None = None) -> str:
+        """sha256 (hex) over lines `name dtype shape sha256-of-bytes` sorted by name; shards do not matter.
+
+        `look(info, piece)` is shown all the bytes on the way."""
         infos = [self.tensors[name] for name in sorted(self.tensors)]
         digest = hashlib.sha256()
-        for info, content in zip(infos, sha256_each(infos, progress), strict=True):
+        for info, content in zip(infos, sha256_each(infos, progress, look), strict=True):
             digest.update(f"{info.name}\0{info.dtype}\0{list(info.shape)}\0{content}\n".encode())
         return digest.hexdigest()
 

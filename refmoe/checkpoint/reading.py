@@ -88,13 +88,19 @@ def _fill(task: Task) -> int:
     return sum(len(piece) for _, _, piece in task)
 
 
-def sha256_each(infos: Iterable[TensorInfo], progress: Progress | None = None) -> list[str]:
-    """The sha256 (hex) of each tensor's stored bytes, in order, by a few threads and without holding a tensor."""
+Look = Callable[[TensorInfo, memoryview], object]
+
+
+def sha256_each(infos: Iterable[TensorInfo], progress: Progress | None = None, look: Look | None = None) -> list[str]:
+    """The sha256 (hex) of each tensor's stored bytes, in order, by a few threads and without holding a tensor.
+
+    `look` is shown every piece (of whole elements) as well, those of one tensor in order and by one thread.
+    """
     infos = list(infos)
     whole = sum(info.nbytes for info in infos)
     done, digests = 0, []
     with ThreadPoolExecutor(THREADS) as pool:
-        for info, digest in zip(infos, pool.map(_sha256, infos), strict=True):
+        for info, digest in zip(infos, pool.map(lambda info: _sha256(info, look), infos), strict=True):
             digests.append(digest)
             done += info.nbytes
             if progress:
@@ -102,13 +108,15 @@ def sha256_each(infos: Iterable[TensorInfo], progress: Progress | None = None) -
     return digests
 
 
-def _sha256(info: TensorInfo) -> str:
+def _sha256(info: TensorInfo, look: Look | None) -> str:
     digest = hashlib.sha256()
     block = memoryview(bytearray(min(info.nbytes, CHUNK // 4)))
     for low in range(0, info.nbytes, CHUNK // 4):
         piece = block[: info.nbytes - low]
         _fill([(info, info.offset + low, piece)])
         digest.update(piece)
+        if look:
+            look(info, piece)
     return digest.hexdigest()
 
 

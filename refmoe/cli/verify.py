@@ -31,6 +31,58 @@ def install(context, as_json, threads):
         context.exit(1)
 
 
+@command.command("checkpoint")
+@click.argument("location", metavar="DIR")
+@click.option("--list", "only_list", is_flag=True, help="Say what would be run and what not; read no weights.")
+@click.option("--as", "name", metavar="NAME", default=None,
+              help="Which checkpoint it is, as org/name.  [default: by tensors, name or config]")
+@click.option("--goldens", metavar="PATH", type=click.Path(exists=True), default=None,
+              help="A file or folder of further published outputs (golden/README.md describes them).")
+@_shared.json_option
+@_shared.threads_option
+@click.pass_context
+def checkpoint(context, location, only_list, name, goldens, as_json, threads):
+    """Check a checkpoint (directory or hub id) and run the outputs published for it.
+
+    Reads every tensor once (digest, nan, inf), recognises the checkpoint, and compares logits, greedy continuations and
+    tokenizer vectors with what was published, each with the tolerance of its arithmetic.
+    Exit code 0 conformant, 1 not conformant, 3 nothing could be run, 4 inconclusive.
+    """
+    _shared.prepare(threads)
+    _shared.announce_compiling()
+    from refmoe import verify_checkpoint
+
+    report = verify_checkpoint.check(location, goldens, name, only_list, threads, _shared.note)
+    _shared.emit(json.dumps(report.facts(), allow_nan=False) + "\n" if as_json else _checkpoint_text(report))
+    if not only_list and verify_checkpoint.EXIT[report.verdict]:
+        context.exit(verify_checkpoint.EXIT[report.verdict])
+
+
+def _checkpoint_text(report) -> str:
+    facts, found = report.structure, [one["checkpoint"] for one in report.recognised]
+    by = {"tensors": "its tensors are those of", "name": "named", "config": "the shape of"}
+    who = f"{by[report.recognised[0]['by']]} {found[0]}" if found else "no published checkpoint known here"
+    if len(found) > 1:
+        who = f"could be any of {', '.join(found)}" if report.ambiguous else f"{who} and {', '.join(found[1:])}"
+    rows = [
+        ("checkpoint", f"{report.path}: {who}"),
+        ("parameters", f"{facts['parameters']:,} total, {facts['active']:,} active; {facts['tensors']:,} tensors, "
+                       f"{facts['ignored_tensors']:,} of them ignored; stored as {', '.join(facts['formats'])}"),
+        ("tokenizer", "none" if facts["tokenizer_ids"] is None else
+         f"{facts['tokenizer_ids']:,} ids for {facts['vocabulary_rows']:,} rows of the embedding"),
+    ]  # fmt: skip
+    if "content_digest" in facts:
+        rows += [("tensor digest", facts["content_digest"])]
+        bad = len(facts["not_finite"])
+        rows += [("finite", f"all but {bad} tensors" if bad else "every weight")]
+    lines = [f"{name:<14} {value}" for name, value in rows]
+    lines += [f"{'problem':<14} {line}" for line in report.problems] + [f"{'note':<14} {line}" for line in report.notes]
+    for name, result in report.results:
+        weak = "" if result.golden.status == "good" else f" ({result.golden.status} golden)"
+        lines.append(f"{result.verdict:<14} {result.golden.id}{weak} [{name}]: {result.words}")
+    return "\n".join(lines if report.listed else [*lines, report.verdict.upper()]) + "\n"
+
+
 def _text(report) -> str:
     from refmoe import verify
 
