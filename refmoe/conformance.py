@@ -148,12 +148,12 @@ def _greedy(model: "Model", golden: Golden) -> Result:
     prompt = golden.prompt_ids
     if prompt is None:
         prompt = model.encode(golden.data["prompt"])
-    listed = golden.data.get("ids")
-    if listed is None:
+    listed: list[int | None] = golden.data.get("ids") or []
+    if not listed:
         whole = model.encode(golden.data["prompt"] + golden.data["text"]) if "prompt" in golden.data else []
         if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
             return _text(model, golden, prompt)
-        listed = whole[len(prompt) :]
+        listed = list(whole[len(prompt) :])
     result = _steps(model, golden, prompt, listed)
     guessed = "ids" not in golden.data or (golden.data.get("text") is not None and "logprobs" not in golden.data)
     if result.verdict == "not conformant" and guessed and model.tokenizer is not None and "text" in golden.data:

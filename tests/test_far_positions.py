@@ -16,20 +16,17 @@ FAR = pytest.mark.parametrize("position", [131071, 262143, 1048575, POSITION_LIM
 
 
 def jump(model, position):
-    """A sequence that believes it holds `position` tokens; their keys and values are zero, in memory never touched."""
+    """A sequence that believes it holds `position` tokens; their keys and values are zero.
+
+    All chunks but the last share one block of zeros.
+    """
     sequence = model.engine.sequence()
-    if position < 1 << 17:
-        sequence.reserve(position + 1)
-    else:  # all chunks share one block of zeros, and the last one is real
-        sequence.reserve(1)
-        for layer in sequence.layers:
-            zeros = [chunks.pop() for chunks in layer.chunks]
-            while len(layer.chunks[0]) * 512 < position - position % 512:
-                layer.grow(*zeros)
-        sequence.reserve(512)
-        for layer in sequence.layers:
-            layer.length = position // 512 * 512
-        sequence.reserve(512)
+    for layer in sequence.layers:
+        zeros = [np.zeros(shape, layer.tag.dtype) for shape in layer.shapes()]
+        while len(layer.k_chunks) < position // 512:
+            layer.grow(*zeros)
+        layer.length = position // 512 * 512
+    sequence.reserve(512)
     for layer in sequence.layers:
         layer.length = position
     return sequence
