@@ -1,6 +1,7 @@
 """Tables of a model from its parts: embedding, blocks of two halves each, final norm, head, rotary table."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from refmoe.config import Config, rope
 from refmoe.steps import UNLIMITED, Attr, Dims, Step, Tables, Tensor, step
@@ -20,12 +21,17 @@ def assemble(
     window: int | None = None,
     windowed: Sequence[bool],
     theta: float | None = None,
+    turned: str = "D",
+    scale: Callable[[Config, int, dict[str, Any]], float] | None = None,
+    ignored: tuple[tuple[str, str], ...] = (),
 ) -> Tables:
     """Assemble the tables; blocks are named full_dense, window_sparse, ... after their two halves.
 
     `first`: first half of a block for an attention window; `halves`: second halves by name; `layers`: the one of each
     layer (None: the only one); `windowed`: layers with a window of `window` positions; `theta`: rotary base of a file
-    that lacks it (None: refused).
+    that lacks it (None: refused); `turned`: the axis that is rotated;
+    `scale`: makes the dim of that name from D and the rotary table, where it depends on both; `ignored`: patterns of
+    tensors that are not read, each with a reason.
     """
     tied = c.flag("tie_word_embeddings", default=False, reason="head and embedding: one matrix or two")
     if any(windowed):
@@ -43,7 +49,9 @@ def assemble(
     )
     used = dict.fromkeys(role for part in (head, *blocks.values(), tail) for s in part for role in s.weights)
     context = c.integer("max_position_embeddings", high=UNLIMITED, reason="context the publisher trained for")
-    turns = rope.read(c, d["D"], context, theta)
+    turns = rope.read(c, d[turned], context, theta)
+    if scale is not None:
+        d["scale"] = scale(c, d["D"], turns)
     return Tables(
         dims=d,
         kinds=kinds,
@@ -54,5 +62,5 @@ def assemble(
         tables={"rope": turns},
         context=rope.reach(turns, context),
         copies=(("lm_head", "model.embed_tokens"),) if tied else (),
-        ignored_tensors=(INV_FREQ, TIED) if tied else (INV_FREQ,),
+        ignored_tensors=(INV_FREQ, *ignored, *((TIED,) if tied else ())),
     )

@@ -149,7 +149,7 @@ def _canonical(value: object) -> str:
 def supported() -> tuple[str, ...]:
     """The model types that have a file in archs/."""
     names = (path.stem for path in (Path(__file__).parent / "archs").glob("*.py"))
-    return tuple(sorted(name for name in names if name not in ("__init__", "parts")))
+    return tuple(sorted(name for name in names if name not in ("__init__", "parts", "parts_latent")))
 
 
 def build(config: object, source: str = "config.json") -> Program:

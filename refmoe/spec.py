@@ -27,13 +27,13 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     )),
     ("Programs", "archs", (
         "program", "rope", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe",
-        "qwen2_moe", "olmoe",
+        "qwen2_moe", "olmoe", "deepseek_v3", "deepseek_v2", "kimi_k2",
     )),
     ("Sampling", "", ("sampler",)),
     ("Files", "", ("trace", "golden", "conformance")),
 )  # fmt: skip
 PLACES = {"rope": "config/rope.py"}  # clauses that are not <folder>/<name>.py or <name>.py
-NO_CLAUSE = {"numerics": ("vec",), "archs": ("parts",)}  # vec: a schedule, it defines no number
+NO_CLAUSE = {"numerics": ("vec",), "archs": ("parts", "parts_latent")}  # vec: a schedule, it defines no number
 
 INTRODUCTION = """\
 This document defines every bit that refmoe computes from a checkpoint and token ids. Whoever follows it, on any
@@ -42,10 +42,12 @@ assembled from the sources: each clause is the docstring of the file that implem
 
 **How to read a clause.** Signature names the inputs and results with their types and axes: T tokens, H hidden width,
 N query heads, G key-value heads, D head width, V vocabulary, E experts, K chosen experts or the length of a sum, F
-width of the gated unit, M width of an expert. A `matrix` is W_eff of any weight format. Semantics is the formula in
-real arithmetic. Order lists every rounding (R1, R2, ...) and the order of every sum; what is not listed is not
-rounded. Special, Ties and Errors say what happens at the edges, Golden names the vectors, Origin the source of the
-definition and implementations that differ.
+width of the gated unit, M width of an expert, S width of the shared expert. Latent attention has R numbers of a latent,
+A rank of the queries, P unrotated and Q rotated numbers of a head (D = P + Q), U numbers of a head's value, C = R + Q
+numbers kept for each position, W = P + U rows of the expanding matrix for each head. A `matrix` is W_eff of any weight
+format. Semantics is the formula in real arithmetic. Order lists every rounding (R1, R2, ...) and the order of every
+sum; what is not listed is not rounded. Special, Ties and Errors say what happens at the edges, Golden names the
+vectors, Origin the source of the definition and implementations that differ.
 
 **Arithmetic.** Values are IEEE 754 binary32 unless a clause says otherwise. Each operation rounds its exact result
 once to nearest, ties to even. Subnormal numbers are inputs and results like any other. A product and a sum are fused

@@ -11,7 +11,7 @@ returns a narrower float. Rotary frequencies stay the float32 values that transf
 run as it stands, in float32, and both must agree to 1e-3. Nothing of refmoe is imported.
 
 outside.safetensors: `logits` F64 [T + 8, V], positions of the prompt and of the greedy ids; `greedy` I64 [8];
-`layers.{l}.route_ids` I64 [T + 8, K], largest probability first; `layers.{l}.router_logits` F64 [T + 8, E].
+`layers.{l}.route_ids` I64 [T + 8, K], best first; `layers.{l}.router_logits` F64 [T + 8, E].
 """
 
 import argparse
@@ -28,6 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parents[1] / "golden" / "tiny"
 GREEDY = 8
+SAME_CODE = {"kimi_k2": "deepseek_v3"}  # no class of that name; the checkpoints' own code is DeepSeek-V3's
 
 
 class Wide:
@@ -66,13 +67,28 @@ def widened(model):
 def load(folder: Path, dtype):
     """The model; every tensor of the files used, none missing."""
     transformers.logging.set_verbosity_error()
+    settings = json.loads((folder / "config.json").read_text("utf-8"))
+    settings["model_type"] = SAME_CODE.get(settings["model_type"], settings["model_type"])
+    config = transformers.AutoConfig.for_model(**settings)
     model, report = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, attn_implementation="eager", experts_implementation="eager",
+        folder, config=config, dtype=dtype, attn_implementation="eager", experts_implementation="eager",
         local_files_only=True, output_loading_info=True)  # fmt: skip
     problems = {key: value for key, value in report.items() if value}
     if problems:
         raise SystemExit(f"{folder.name}: {problems}")
     return model.eval()
+
+
+def ranking(router, logits):
+    """Expert ids, best first: by logit; of routers with a bias by sigmoid + bias; closed groups come last."""
+    bias, groups = getattr(router, "e_score_correction_bias", None), getattr(router, "num_group", None) or 1
+    scores = logits if bias is None else torch.sigmoid(logits) + bias.double()
+    if groups > 1 and getattr(router, "topk_method", "") != "greedy":
+        members = scores.reshape(len(scores), groups, -1)
+        best = members.max(-1).values if bias is None else members.topk(2, -1).values.sum(-1)
+        closed = best < best.topk(router.topk_group, -1).values[:, -1:]
+        scores = members.masked_fill(closed[:, :, None], -torch.inf).reshape(scores.shape)
+    return torch.argsort(scores, dim=-1, descending=True, stable=True)
 
 
 def forward(model, ids):
@@ -81,7 +97,7 @@ def forward(model, ids):
 
     def hook(layer):
         def keep(module, inputs, output):
-            found[layer] = output
+            found[layer] = module, output
 
         return keep
 
@@ -94,10 +110,10 @@ def forward(model, ids):
     for handle in hooks:
         handle.remove()
     scores, chosen = {}, {}
-    for layer, (raw, _, indices) in found.items():
-        ranked = torch.argsort(raw.double(), dim=-1, descending=True, stable=True)[:, : indices.shape[1]]
+    for layer, (router, (raw, _, indices)) in found.items():
+        ranked = ranking(router, raw.double())[:, : indices.shape[1]]
         if not torch.equal(ranked.sort(-1).values, indices.sort(-1).values):
-            raise SystemExit(f"layer {layer}: the router's choice is not the top-k of its logits")
+            raise SystemExit(f"layer {layer}: the router's choice is not what its logits, bias and groups say")
         scores[layer], chosen[layer] = raw, ranked
     return logits, scores, chosen
 

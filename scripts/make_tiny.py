@@ -10,6 +10,7 @@ A changed bit of a trace needs a new refmoe.NUMERICS_VERSION; a changed recipe n
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def weights(name: str, seed: int) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for role, _, _, tensor, shape in built.expected():
         full = tensor.name + (".weight" if tensor.kind == "matrix" else "")
-        found[full] = stored(values(role, full, shape, seed, tied), kind)
+        found[full] = stored(values(role, full, shape, seed, tied), "f32" if role == "router_bias" else kind)
     return found
 
 
@@ -78,7 +79,8 @@ def write_model(name: str, folder: Path, seed: int) -> None:
     dialect = "dtype" if "rope_parameters" in settings else "torch_dtype"
     names = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
     (folder / "config.json").write_text(json.dumps(settings | {dialect: names[kind]}, indent=1) + "\n", "utf-8")
-    tensors = {n: (DTYPES[kind], array.shape, array) for n, array in weights(name, seed).items()}
+    tensors = {n: ("F32" if array.dtype == np.float32 else DTYPES[kind], array.shape, array)
+               for n, array in weights(name, seed).items()}  # fmt: skip
     if shards == 1:
         checkpoint.write(folder / "model.safetensors", tensors, {"format": "pt"})
         return
@@ -95,6 +97,23 @@ def gap(row: np.ndarray) -> float:
     return float(top[1]) - float(top[0])
 
 
+def margin(logits: np.ndarray, bias: np.ndarray | None, dims: dict) -> float:
+    """The smallest gap between the values that decide the choice of experts, their order, or the open groups."""
+    scores, k, groups, found = logits.astype(np.float64), dims["K"], dims.get("groups", 1), []
+    if bias is not None:
+        scores = 1 / (1 + np.exp(-scores)) + bias
+    if groups > 1:
+        members = np.sort(scores.reshape(len(scores), groups, -1), axis=2)
+        best = members[:, :, -1] if bias is None else members[:, :, -2:].sum(axis=2)
+        order, opened = -np.sort(-best, axis=1), dims["open_groups"]
+        found.append(order[:, opened - 1] - order[:, opened])
+        closed = np.repeat(best < order[:, opened - 1 : opened], members.shape[2], axis=1)
+        scores = np.where(closed, -1e9, scores)
+    ranked = -np.sort(-scores, axis=1)
+    found.append((ranked[:, :k] - ranked[:, 1 : k + 1]).min(axis=1))
+    return float(np.min(found))
+
+
 def facts(name: str, folder: Path, seed: int) -> tuple[dict, trace.Trace, refmoe.Model]:
     """ids.json as an object, the trace of prompt and STEPS, and the model."""
     settings, _, size, *_ = RECIPES[name]
@@ -103,12 +122,13 @@ def facts(name: str, folder: Path, seed: int) -> tuple[dict, trace.Trace, refmoe
     whole = trace.record(model, ids, ("logits", "layers.*.router_logits") if model.program.dims.get("E") else
                          ("logits",), GREEDY)  # fmt: skip
     gaps = [gap(whole["logits"][-1])] + [gap(whole[f"steps.{n}.logits"][0]) for n in range(GREEDY - 1)]
-    cut = None
-    if "E" in model.program.dims:
-        k = model.program.dims["K"]
-        rows = np.concatenate([array for key, array in whole.items() if key.endswith("router_logits")])
-        ranked = -np.sort(-rows.astype(np.float64), axis=1)
-        cut = float((ranked[:, :k] - ranked[:, 1 : k + 1]).min())  # order among the chosen ones matters as well
+    biases, cuts = weights(name, seed), []
+    for key, array in whole.items():
+        if key.endswith("router_logits"):
+            layer = re.search(r"layers\.\d+", key)[0]
+            bias = biases.get(f"model.{layer}.mlp.gate.e_score_correction_bias")
+            cuts.append(margin(array, bias, model.program.dims))
+    cut = min(cuts, default=None)
     found = {
         "prompt": ids,
         "greedy": whole.step_ids,

@@ -115,7 +115,10 @@ def test_awkward(name):
     dims = model.program.dims
     assert (dims["N"] * dims["D"] != dims["H"]) == (model.program.arch != "olmoe")  # there its q norm forbids it
     assert dims["H"] % 16 and dims["D"] % 16 and dims["V"] % 16
-    assert dims["N"] // dims["G"] not in (4, 8) and (dims["N"] % 2 or dims["N"] // dims["G"] == 3 or dims["N"] == 4)
+    ratio = dims["N"] // dims.get("G", dims["N"])  # latent attention has no KV heads
+    assert ratio not in (4, 8) and (dims["N"] % 2 or ratio == 3 or dims["N"] == 4)
+    if "R" in dims:
+        assert all(dims[letter] % 16 for letter in "RCUWPQ") and len({dims[letter] for letter in "RUPQ"}) == 4
     assert len(facts["prompt"]) > dims.get("window", 0)
     assert {0, dims["V"] - 1} < set(facts["prompt"]) and len(set(facts["prompt"])) < len(facts["prompt"])
     assert 2 not in facts["greedy"]  # the end id: a generation would stop there

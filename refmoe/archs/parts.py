@@ -84,8 +84,8 @@ def dense(bias: bool = False) -> tuple[Step, ...]:
     )
 
 
-def sparse(route: str, shared: tuple[Step, ...] = ()) -> tuple[Step, ...]:
-    """Second half of a block: routed experts; `route` is the op that chooses and weighs them.
+def sparse(route: str | Step, shared: tuple[Step, ...] = ()) -> tuple[Step, ...]:
+    """Second half of a block: routed experts; `route` is the op, or the step, that chooses and weighs them.
 
     `shared`: steps of a shared expert, the last of which is its output.
     """
@@ -93,7 +93,7 @@ def sparse(route: str, shared: tuple[Step, ...] = ()) -> tuple[Step, ...]:
     return (
         FFN_NORM,
         step("router_logits", "linear", "ffn_norm", "router"),
-        step("route_ids route_weights", route, "router_logits", k="K"),
+        route if isinstance(route, Step) else step("route_ids route_weights", route, "router_logits", k="K"),
         step("expert_gate", "expert_linear", "ffn_norm route_ids", "e_gate"),
         step("expert_up", "expert_linear", "ffn_norm route_ids", "e_up"),
         step("expert_act", "swiglu", "expert_gate expert_up"),

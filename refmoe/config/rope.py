@@ -135,6 +135,14 @@ def read(c: Config, head_dim: int, context: int, default_theta: float | None = N
     return spec
 
 
+def mscale_all_dim(c: Config) -> float:
+    """The number under that key, or 0; it also enters the softmax scale of latent attention."""
+    value = _merge(c)[0].get("mscale_all_dim")
+    if value and not positive(value):
+        raise c.error("mscale_all_dim", "a finite number, at least 0", shown(value))
+    return float(value or 0.0)
+
+
 def reach(spec: dict[str, Any], context: int) -> int:
     """Positions a model with this table is meant for: yarn stretches the original context by its factor, and model
     cards tell people to add it to a config whose max_position_embeddings stays (Qwen3: 40,960, with yarn 131,072)."""

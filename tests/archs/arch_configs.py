@@ -57,6 +57,33 @@ EXTRA = {
         "num_experts_per_tok": 3,
     },
 }
+LATENT = {
+    "attention_bias": False,
+    "first_k_dense_replace": 1,
+    "head_dim": 4,
+    "kv_lora_rank": 18,
+    "moe_intermediate_size": 28,
+    "moe_layer_freq": 1,
+    "n_group": 1,
+    "n_routed_experts": 10,
+    "n_shared_experts": 2,
+    "norm_topk_prob": True,
+    "num_experts_per_tok": 3,
+    "num_key_value_heads": 6,
+    "q_lora_rank": 22,
+    "qk_nope_head_dim": 7,
+    "qk_rope_head_dim": 4,
+    "routed_scaling_factor": 2.5,
+    "scoring_func": "sigmoid",
+    "topk_group": 1,
+    "topk_method": "noaux_tc",
+    "v_head_dim": 9,
+}
+EXTRA |= {
+    "deepseek_v3": LATENT | {"n_group": 5, "topk_group": 2, "num_nextn_predict_layers": 1},
+    "kimi_k2": LATENT,
+    "deepseek_v2": LATENT | {"norm_topk_prob": False, "scoring_func": "softmax", "topk_method": "greedy"},
+}
 FAMILIES = tuple(EXTRA)
 
 
