@@ -1,6 +1,7 @@
 """What a model is, from its config and headers alone: the facts behind `refmoe info` and `refmoe program`."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from refmoe import checkpoint, program, program_text
@@ -8,9 +9,16 @@ from refmoe.checkpoint.directory import inside
 from refmoe.errors import ConfigError
 
 
+def _config_of(location: str | os.PathLike[str] | None) -> Path:
+    """The config.json of a model directory, or the .json file itself."""
+    if location is not None and (path := Path(location)).suffix == ".json" and path.is_file():
+        return path
+    return inside(checkpoint.locate(location), "config.json", ConfigError)
+
+
 def program_of(location: str | os.PathLike[str] | None) -> program.Program:
-    """The program of a model directory; only its config.json is read."""
-    path = inside(checkpoint.locate(location), "config.json", ConfigError)
+    """The program of a model directory, of which only config.json is read, or of a config file of any name."""
+    path = _config_of(location)
     return program.build(checkpoint.read_json(path, "the model's config"), str(path))
 
 
@@ -20,16 +28,27 @@ def describe(location: str | os.PathLike[str] | None) -> dict[str, Any]:
     weights: stored bytes by format, `bytes_per_token` (read to decode one token: chosen experts only, one embedding
     row, vectors as f32), `roles` (role -> tensors, shape, format, bytes), `ignored` (tensor -> reason), `files`.
     None when the directory holds no weights; then nothing about tensors was checked, and `bytes_per_token_bf16` says
-    what they would cost in bf16.
+    what they would cost in bf16. memory: bytes of the weights (`weights_as`: "stored", or "bf16" without weights) and
+    of the cache of one sequence that fills the context, in both of its types.
     """
-    path = checkpoint.locate(location)
+    config = _config_of(location)
     built = program_of(location)
-    facts = {"path": str(path)} | program_text.describe(built)
-    if not any(name.endswith((".safetensors", ".safetensors.index.json")) for name in os.listdir(path)):
+    alone = location is not None and Path(location) == config
+    facts = {"path": str(config if alone else config.parent)} | program_text.describe(built)
+    names = [] if alone else os.listdir(config.parent)
+    if not any(name.endswith((".safetensors", ".safetensors.index.json")) for name in names):
+        facts["memory"] = _memory(built, 2 * built.parameters()["total"], "bf16")
         return facts | {"weights": None, "bytes_per_token_bf16": round(built.bytes_per_token(2.0))}
     opened = checkpoint.open(location)
     claims = checkpoint.claim(opened, built)
+    facts["memory"] = _memory(built, sum(claims.nbytes.values()) - claims.nbytes["ignored"], "stored")
     return facts | {"weights": _weights(opened, built, claims)}
+
+
+def _memory(built: program.Program, weights: int, stored_as: str) -> dict[str, Any]:
+    """Bytes it takes to run: weights, and what one sequence of the whole context keeps."""
+    numbers = built.context * sum(row.numbers for row in built.cache_rows())
+    return {"weights": weights, "weights_as": stored_as, "cache_f32": 4 * numbers, "cache_bf16": 2 * numbers}
 
 
 def _weights(opened: checkpoint.Checkpoint, built: program.Program, claims: checkpoint.Claims) -> dict[str, Any]:

@@ -11,7 +11,10 @@ from refmoe.cli import _shared
 @_shared.model_option
 @_shared.json_option
 def command(location, as_json):
-    """Show a model's shape, size, formats and what of it would be ignored; reads no weights."""
+    """Show a model's shape, size, formats and what of it would be ignored; reads no weights.
+
+    MODEL may also be a config file alone, of any name that ends in .json.
+    """
     from refmoe import info
 
     facts = info.describe(location)
@@ -35,9 +38,10 @@ def _text(facts: dict) -> str:
         ("router", facts["router"] or "none: dense"),
         ("output head", "tied to the embedding" if facts["tied_head"] else "own matrix"),
         ("cache per token", f"{4 * facts['kv_values_per_token']:,} bytes in f32, half of it in bf16"),
+        ("memory", _memory(facts)),
         ("program", facts["program_digest"]),
     ]  # fmt: skip
-    lines = [f"{name:<16} {value}" for name, value in rows]
+    lines = [f"{name:<20} {value}" for name, value in rows]
     lines += _weight_lines(weights) if weights else _no_weight_lines(facts)
     assumed = {k: reason for k, (status, reason) in facts["config"].items() if status == "assumed"}
     ignored = {k: reason for k, (status, reason) in facts["config"].items() if status == "ignored"}
@@ -46,18 +50,32 @@ def _text(facts: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _size(count: float) -> str:
+    """Bytes with three digits."""
+    unit = next((n for n in range(4) if count < 999.5 * 1000**n), 4)
+    value = count / 1000**unit
+    return f"{f'{value:#.3g}'.rstrip('.')} {('bytes', 'kB', 'MB', 'GB', 'TB')[unit]}"
+
+
+def _memory(facts: dict) -> str:
+    need = facts["memory"]
+    weights = "of weights" if need["weights_as"] == "stored" else f"of weights if they were {need['weights_as']}"
+    return (f"{_size(need['weights'])} {weights}; {_size(need['cache_f32'])} of cache in f32, "
+            f"{_size(need['cache_bf16'])} in bf16, for a sequence of {facts['context']:,} tokens")  # fmt: skip
+
+
 def _no_weight_lines(facts: dict) -> list[str]:
     return [
-        f"{'weights':<16} none here: only the config was checked",
-        f"{'bytes per token':<16} {facts['bytes_per_token_bf16']:,} if they were bf16",
+        f"{'weights':<20} none here: only the config was checked",
+        f"{'bytes per token':<20} {facts['bytes_per_token_bf16']:,} if they were bf16",
     ]
 
 
 def _weight_lines(weights: dict) -> list[str]:
     stored = ", ".join(f"{size:,} {name}" for name, size in weights["bytes"].items() if size)
     lines = [
-        f"{'stored bytes':<16} {stored}",
-        f"{'bytes per token':<16} {weights['bytes_per_token']:,} read to decode one token",
+        f"{'stored bytes':<20} {stored}",
+        f"{'bytes per token':<20} {weights['bytes_per_token']:,} read to decode one token",
         "tensors",
     ]
     for role, entry in weights["roles"].items():

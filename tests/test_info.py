@@ -1,0 +1,89 @@
+"""refmoe info: sizes and memory from a config alone, whatever its name, and from headers."""
+
+import json
+
+import pytest
+import tiny
+from click.testing import CliRunner
+
+from refmoe import checkpoint, info
+from refmoe.cli import main
+from refmoe.cli.info import _size
+from refmoe.program import Program, supported
+
+MODELS = json.loads((tiny.ROOT / "golden" / "published" / "parameter_counts.json").read_text("utf-8"))["models"]
+RAW = tiny.ROOT.parent / "shared" / "published" / "configs"
+
+
+def text(location):
+    """stdout of refmoe info, its rows as a mapping too."""
+    result = CliRunner().invoke(main, ["info", "-m", str(location)])
+    assert result.exit_code == 0, result.output
+    return result.stdout, dict(line.split(None, 1) if line[:1] == " " else (line[:20].strip(), line[21:])
+                               for line in result.stdout.splitlines() if len(line) > 21)  # fmt: skip
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model["name"])
+def test_a_config_alone(tmp_path, model):
+    path = tmp_path / f"{model['name']}.json"
+    path.write_text(json.dumps(model["config"]), "utf-8")
+    facts = info.describe(path)
+    assert facts["parameters"]["total"] == model["total"] and facts["weights"] is None
+    assert facts["memory"]["weights"] == 2 * model["total"] and facts["memory"]["weights_as"] == "bf16"
+    assert facts["memory"]["cache_bf16"] == 2 * facts["context"] * facts["kv_values_per_token"]
+    shown, rows = text(path)
+    assert rows["parameters"].startswith(f"{model['total']:,} total, ") and "none here: only the config" in shown
+    assert rows["memory"].endswith(f"for a sequence of {facts['context']:,} tokens")
+
+
+def test_memory_of_a_known_model(tmp_path):
+    """Qwen3-30B-A3B: 30.5 billion parameters of two bytes; 48 layers, 2 x 4 heads of 128 for each of 40,960 tokens."""
+    model = next(model for model in MODELS if model["name"] == "Qwen3-30B-A3B")
+    (tmp_path / "config.json").write_text(json.dumps(model["config"]), "utf-8")
+    for location in (tmp_path, tmp_path / "config.json"):
+        memory = info.describe(location)["memory"]
+        assert memory == {"weights": 61064245248, "weights_as": "bf16", "cache_f32": 8053063680,
+                          "cache_bf16": 4026531840}  # fmt: skip
+        assert text(location)[1]["memory"] == "61.1 GB of weights if they were bf16; " \
+            "8.05 GB of cache in f32, 4.03 GB in bf16, for a sequence of 40,960 tokens"
+    stretched = model["config"] | {"rope_scaling": {"rope_type": "yarn", "factor": 4.0,
+                                                    "original_max_position_embeddings": 32768}}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(stretched), "utf-8")
+    assert "for a sequence of 131,072 tokens" in text(tmp_path)[0]
+
+
+@pytest.mark.parametrize("name", tiny.NAMES)
+def test_memory_of_stored_weights(name):
+    folder = tiny.TINY / name
+    memory = info.describe(folder)["memory"]
+    stored = sum(entry.nbytes for entry in checkpoint.open(folder).tensors.values())
+    assert memory["weights_as"] == "stored" and memory["weights"] == stored
+    assert "if they were" not in text(folder)[1]["memory"]
+
+
+def test_sizes_in_words():
+    cases = {0: "0.00 bytes", 12: "12.0 bytes", 999: "999 bytes", 1000: "1.00 kB", 9996: "10.0 kB", 12345: "12.3 kB",
+             999499: "999 kB", 999501: "1.00 MB", 61064245248: "61.1 GB", 1026408232448: "1.03 TB"}  # fmt: skip
+    assert {count: _size(count) for count in cases} == cases
+
+
+def test_not_a_config(tmp_path):
+    (tmp_path / "a.json").write_text("[]", "utf-8")
+    for location, message in ((tmp_path / "a.json", "must be a JSON object, found list"),
+                              (tmp_path / "none.json", "no such directory"), (tmp_path, "no such file")):  # fmt: skip
+        result = CliRunner().invoke(main, ["info", "-m", str(location)])
+        assert result.exit_code == 1 and message in result.stderr and result.stdout == ""
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not RAW.is_dir(), reason="needs the folder ../shared with raw published configs")
+@pytest.mark.parametrize("path", sorted(RAW.glob("*.json")), ids=lambda path: path.stem)
+def test_every_published_config(path):
+    config = json.loads(path.read_text("utf-8"))
+    if config["model_type"] not in supported():
+        pytest.skip(f"no architecture {config['model_type']} yet")
+    if "quantization_config" in config and not hasattr(Program, "quantization"):
+        pytest.skip("quantised weights cannot be read yet")
+    rows = text(path)[1]
+    assert " total, " in rows["parameters"] and " active" in rows["parameters"]
+    assert rows["rope"].startswith("kind ") and rows["router"] and rows["memory"]
