@@ -53,7 +53,9 @@ class Ball:
 
     def __mul__(self, other):
         other = ball(other)
-        return _once(self.v * other.v, _times(abs(self.v), self.e, abs(other.v), other.e))
+        y = _once(self.v * other.v, _times(abs(self.v), self.e, abs(other.v), other.e))
+        unsure = _endless(self, other) | _endless(other, self)
+        return Ball(y.v, np.where(unsure, np.inf, y.e)) if unsure.any() else y
 
     def __truediv__(self, other):
         other = ball(other)
@@ -71,6 +73,11 @@ class Ball:
         return ball(other) / self
 
 
+def _endless(a, b):
+    """inf times what may be 0."""
+    return np.isinf(a.v) & (b.e > 0) & (abs(b.v) <= b.e)
+
+
 def ball(value) -> Ball:
     """A Ball as it is, anything else as an exact value."""
     return value if isinstance(value, Ball) else Ball(value)
@@ -86,8 +93,14 @@ def _none(x, y):
 
 
 def _once(v, e) -> Ball:
-    """One rounding in binary32, subnormals flushed or kept; no claim beyond its range."""
-    return Ball(v, np.where(abs(v) + e > TYPES["f32"].largest, np.inf, e + UNIT * (abs(v) + e) + TYPES["f32"].normal))
+    """One rounding in binary32, subnormals flushed or kept."""
+    return Ball(v, _claimed(v, abs(v) + e, e + UNIT * (abs(v) + e) + TYPES["f32"].normal))
+
+
+def _claimed(v, size, e):
+    """Radii e; none (inf) where a value of that size may overflow binary32, 0 where the value is inf or nan."""
+    known = np.where(np.isnan(e) | (size > TYPES["f32"].largest), np.inf, e)
+    return np.where(np.isfinite(v), known, 0.0)
 
 
 def gamma(n: float, unit: float) -> float:
@@ -110,10 +123,11 @@ def nearest(values: np.ndarray, kind: str) -> np.ndarray:
 
 
 class Arithmetic:
-    """The operations of one profile. `rounded` are the roles whose operands are held in the input type."""
+    """The operations of one profile. `rounded` are the roles whose operands are held in the input type; `stored` says
+    that the results to be judged are all numbers of the output type, and not wider ones."""
 
-    def __init__(self, profile: Profile, rounded: tuple[str, ...] = ROLES):
-        self.profile, self.rounded = profile, rounded
+    def __init__(self, profile: Profile, rounded: tuple[str, ...] = ROLES, stored: bool = False):
+        self.profile, self.rounded, self.stored = profile, rounded, stored
         self.mid_unit = TYPES[profile.intermediate].unit if profile.intermediate != "f32" else 0.0
         self.changed: set[str] = set()  # roles in which rounding changed an operand
 
@@ -148,9 +162,10 @@ class Arithmetic:
         return rounded if role in self.rounded else exact
 
     def _radius(self, values, kind, role):
-        size = abs(np.nan_to_num(values, posinf=0.0, neginf=0.0))
+        size = np.where(np.isfinite(values), abs(values), 0.0)
         if kind not in ("e4m3", "int8"):
             return 2 * TYPES[kind].unit * size + TYPES[kind].step
+        size = np.where(np.isfinite(values), size, np.inf)  # one inf or nan spoils the scale of its group
         width = values.shape[-1] if values.ndim else 1
         group = min(self.profile.input_group or width, width) or 1
         if role == "activation" and size.ndim:
@@ -164,12 +179,14 @@ class Arithmetic:
         return (TYPES[kind].unit + 2.0**-9) * size + top * (2 * TYPES[kind].step / TYPES[kind].largest)
 
     def mid(self, value: Ball) -> Ball:
-        """A value between two elementary steps of an op, in the intermediate type."""
-        return _into(value, self.profile.intermediate)
+        """A value between two elementary steps of an op, in the intermediate type or unrounded."""
+        return _into(value, self.profile.intermediate, surely=False)
 
     def out(self, value: Ball) -> Ball:
-        """A result, in the output type."""
-        return _into(value, self.profile.output)
+        """A result, in the output type, unless it is judged unrounded."""
+        if self.profile.output_rounding == "any":
+            value = Ball(value.v, value.e + 2 * TYPES[self.profile.output].unit * (abs(value.v) + value.e))
+        return _into(value, self.profile.output, surely=self.stored and self.profile.output_rounding == "nearest")
 
     def gamma(self, terms: int) -> float:
         """gamma of a sum of that many products in the declared accumulator, in any order."""
@@ -189,14 +206,18 @@ class Arithmetic:
         if x.e.any() or w.e.any():
             e = e * 1.01 + _product(abs(x.v), w.e) + _product(x.e, abs(w.v) + w.e)
         v = _product(x.v, w.v)
-        return Ball(v, np.where(sizes > TYPES["f32"].largest, np.inf, e))
+        e = _claimed(v, sizes, e)
+        if np.isinf(x.e).any() or np.isinf(w.e).any():
+            e = np.where(np.isinf(x.e).any(axis=-1)[..., None] | np.isinf(w.e).any(axis=-1), np.inf, e)
+        return Ball(v, e)
 
     def sum(self, value: Ball, axis: int = -1) -> Ball:
         """A sum in binary32, in any order, its axis kept."""
         count = value.v.shape[axis]
         sizes = (abs(value.v) + value.e).sum(axis=axis, keepdims=True)
         e = value.e.sum(axis=axis, keepdims=True) + gamma(count + 2, UNIT) * sizes + count * TYPES["f32"].normal
-        return Ball(value.v.sum(axis=axis, keepdims=True), np.where(sizes > TYPES["f32"].largest, np.inf, e))
+        v = value.v.sum(axis=axis, keepdims=True)
+        return Ball(v, _claimed(v, sizes, e))
 
     def exp(self, value: Ball) -> Ball:
         """exp with the declared error; the argument may be multiplied by log2(e) and rounded again."""
@@ -216,8 +237,8 @@ class Arithmetic:
         low = np.maximum(value.v - value.e, 0.0)
         v = 1 / np.sqrt(value.v)
         e = np.where(low > 0, 1 / np.sqrt(np.where(low > 0, low, 1.0)) - v, np.where(value.v > 0, np.inf, 0.0))
-        e = np.where(abs(value.v) + value.e > TYPES["f32"].largest, np.inf, e)
-        return Ball(v, e + 4 * UNIT * v)
+        over = np.isfinite(value.v) & (abs(value.v) + value.e > TYPES["f32"].largest)
+        return Ball(v, np.where(over, np.inf, e + 4 * UNIT * v))
 
     def softmax(self, value: Ball) -> Ball:
         """Softmax over the last axis, with or without the largest subtracted."""
@@ -238,21 +259,36 @@ def _flush(value: Ball) -> Ball:
     return Ball(value.v, value.e + TYPES["f32"].normal)
 
 
-def _into(value: Ball, kind: str) -> Ball:
-    """Rounded to a type to nearest; what may pass its largest number has no bound."""
+def _into(value: Ball, kind: str, surely: bool) -> Ball:
+    """Stored in a narrower type to nearest. Rounding is monotone, so the ends of the interval are rounded, and most
+    often fall on one number; if not `surely`, the port may also keep the value as it is. What may pass the largest
+    number of the type has no bound."""
     if kind == "f32":
         return value
     form = TYPES[kind]
-    size = abs(value.v) + value.e
-    # half a step near zero; types as wide as binary32 may flush all below their smallest normal number
-    floor = form.step / 2 if form.normal > 2.0**-126 else form.normal
-    return Ball(value.v, np.where(size > form.largest, np.inf, value.e + form.unit * size + floor))
+    low, high = _outward(value.v - value.e, -np.inf), _outward(value.v + value.e, np.inf)
+    ends = [(nearest(low, kind), nearest(high, kind))] if surely else [(nearest(low, kind), nearest(high, kind)), (low, high)]
+    low = np.minimum.reduce([end.astype(np.float64) for end, _ in ends])
+    high = np.maximum.reduce([end.astype(np.float64) for _, end in ends])
+    if form.normal <= TYPES["f32"].normal:  # subnormals may be flushed
+        low = np.where((low > 0) & (low < form.normal), 0.0, low)
+        high = np.where((high < 0) & (high > -form.normal), 0.0, high)
+    v, e = (low + high) / 2, (high - low) / 2 * (1 + 2.0**-50)
+    known = np.isfinite(low) & np.isfinite(high)
+    return Ball(np.where(known, v, value.v), np.where(known, e, np.where(np.isfinite(value.v) | np.isinf(value.e), np.inf, 0.0)))
 
 
-def arithmetics(profile: Profile) -> Iterator[Arithmetic]:
+def _outward(values, limit):
+    """Binary64 to binary32, away from the inside of an interval."""
+    narrow = values.astype(np.float32)
+    inside = narrow > values if limit < 0 else narrow < values
+    return np.where(inside, np.nextafter(narrow, np.float32(limit)), narrow)
+
+
+def arithmetics(profile: Profile, stored: bool) -> Iterator[Arithmetic]:
     """One arithmetic for each way of holding the operands. After the first is used, those that differ from it."""
-    first = Arithmetic(profile)
+    first = Arithmetic(profile, stored=stored)
     yield first
     roles = sorted(first.changed)
     for kept in list(product((True, False), repeat=len(roles)))[1:]:
-        yield Arithmetic(profile, tuple(role for role, held in zip(roles, kept, strict=True) if held))
+        yield Arithmetic(profile, tuple(role for role, held in zip(roles, kept, strict=True) if held), stored)

@@ -37,9 +37,9 @@ def explain(question: Question, misses: dict[str, Misses]) -> list[Suspect]:
 
 def _ways(question: Question) -> list[Arithmetic]:
     """All operands held in the input type, and none: those that hold some of them are not tried."""
-    first = Arithmetic(question.profile)
+    first = Arithmetic(question.profile, stored=question.stored)
     return [first] if question.profile.input == "f32" == question.profile.intermediate else [
-        first, Arithmetic(question.profile, ("angle",))]  # fmt: skip
+        first, Arithmetic(question.profile, ("angle",), question.stored)]  # fmt: skip
 
 
 def _try(question: Question, misses: dict[str, Misses], mutant) -> Suspect | None:

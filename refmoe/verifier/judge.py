@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from refmoe.errors import UsageError
-from refmoe.verifier.balls import Arithmetic, Ball, arithmetics
+from refmoe.verifier.balls import Arithmetic, Ball, arithmetics, nearest
 from refmoe.verifier.bounds import get as bounds_of
 from refmoe.verifier.bounds.formats import decoded
 from refmoe.verifier.profiles import PROFILES, Profile, load
@@ -45,6 +45,13 @@ class Question:
         if self.op.startswith("formats/"):
             return {name: decoded(arithmetic, array.astype(np.float64)) for name, array in self.expected.items()}
         raise UsageError(f"{self.op}: expected an op with bounds, found one without")
+
+    @property
+    def stored(self) -> bool:
+        """Are all results numbers of the declared output type?"""
+        kind = self.profile.output
+        floats = [array for array in self.found.values() if array.dtype.kind == "f"]
+        return all(np.array_equal(nearest(array, kind), array, equal_nan=True) for array in floats)
 
     @property
     def bounded(self) -> bool:
@@ -151,7 +158,7 @@ def misses_of(found: np.ndarray, ball: Ball, expected: np.ndarray | None) -> Mis
     with np.errstate(all="ignore"):
         if expected is not None:
             expected = expected.astype(np.float64)
-            e = np.where(np.isfinite(expected) & np.isfinite(v), np.maximum(e, abs(expected - v)), e)
+            e = np.where(np.isfinite(expected) & ~np.isfinite(v), np.inf, e)  # an operand overflows in its type
         else:
             expected = v
         error = abs(found - v)
@@ -209,7 +216,7 @@ def _routed(question: Question, routing: Routing, names: set[str]) -> dict[str, 
 def evaluations(question: Question) -> Iterator[tuple[Arithmetic, Real]]:
     """The op in every arithmetic that the profile allows."""
     with np.errstate(all="ignore"):
-        for arithmetic in arithmetics(question.profile):
+        for arithmetic in arithmetics(question.profile, question.stored):
             yield arithmetic, question.evaluate(arithmetic)
 
 

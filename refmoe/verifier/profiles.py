@@ -10,6 +10,7 @@ A profile states facts about the port, no tolerances:
   accumulate_block  number of terms summed in `accumulate` before they are added up in f32; 0: all of them
   intermediate    type in which values pass from one elementary step of an op to the next (f32: fused kernels)
   output          type to which results are rounded
+  output_rounding nearest: to nearest even; any: results may also be kept wider, or be cut
   exp_ulp         largest error of exp, sin and cos in units in the last place of binary32, besides rounded arguments
   exact           nothing else than equal bits counts
 The order of every sum is free in all profiles but `exact`, and values below 2^-126 may be flushed to zero.
@@ -58,6 +59,7 @@ SUMS = {"f32": 2.0**-24, "tensor": 2.0**-22, "f16": 2.0**-11, "bf16": 2.0**-8, "
 CHOICES = {
     "input": tuple(TYPES), "input_rounding": ("nearest", "any"), "accumulate": tuple(SUMS),
     "intermediate": ("f32", "tf32", "bf16", "f16"), "output": ("f32", "tf32", "bf16", "f16"),
+    "output_rounding": ("nearest", "any"),
 }  # fmt: skip
 COUNTS = ("input_group", "accumulate_block")
 
@@ -74,6 +76,7 @@ class Profile:
     accumulate_block: int = 0
     intermediate: str = "f32"
     output: str = "f32"
+    output_rounding: str = "nearest"
     exp_ulp: float = 4.0
     exact: bool = False
     at: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
