@@ -46,7 +46,7 @@ def keep_bits(x, bits):
 
 def e4m3(x):
     """Rounded to float8 e4m3, which must be in range."""
-    m, e = np.frexp(np.abs(x).astype(float))
+    _, e = np.frexp(np.abs(x).astype(float))
     step = np.ldexp(1.0, np.maximum(e - 1, -6) - 3)
     return (np.sign(x) * np.minimum(np.rint(np.abs(x) / step) * step, 448.0)).astype(float)
 
@@ -321,8 +321,10 @@ def latent_attention(p, q, q_rope, latent, k_rope, positions, scale, heads):
 # ---- routing: in float32 in every port, the weights stored like other results ---------------------------------------
 
 def best(values, k):
-    return np.array([sorted(range(len(row)), key=lambda e: (np.isnan(row[e]), -row[e] if row[e] == row[e] else 0, e))[:k]
-                     for row in values])  # fmt: skip
+    def key(row, e):
+        return np.isnan(row[e]), 0.0 if np.isnan(row[e]) else -row[e], e
+
+    return np.array([sorted(range(len(row)), key=lambda e: key(row, e))[:k] for row in values])
 
 
 def softmax(p, logits):

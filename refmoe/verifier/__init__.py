@@ -19,9 +19,10 @@ what ports write.
 """
 
 from refmoe.verifier.check import Report, check
-from refmoe.verifier.judge import Question, judge
+from refmoe.verifier.judge import judge
 from refmoe.verifier.profiles import PROFILES, Profile
 from refmoe.verifier.profiles import load as profile
+from refmoe.verifier.question import Question
 from refmoe.verifier.verdict import EXACT, MISSING, WITHIN, WRONG, Output, Place, Suspect, Verdict
 
 __all__ = ["EXACT", "MISSING", "PROFILES", "WITHIN", "WRONG", "Output", "Place", "Profile", "Question", "Report",

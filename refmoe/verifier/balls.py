@@ -1,26 +1,16 @@
 """balls - binary64 values with an error bound beside each: what a conforming port may compute.
 
 A Ball is an array of centres `v` (the op evaluated in binary64, independent of the kernels) and of radii `e`. Every
-operation adds to the radius what rounding can do: one rounding of binary32 per elementary step, gamma_K of the declared
-accumulator times the sum of |a||b| for a sum of K products in whatever order, and the declared rounding of operands,
-intermediate values and results. gamma_n(u) = n u / (1 - n u) bounds n successive roundings (Higham, Accuracy and
-Stability of Numerical Algorithms, section 3.1). A radius of inf means: no claim.
-
-Operands that the profile rounds to nearest are rounded here too, so their rounding costs no radius. Since a port may
-hold some operands unrounded (norm weights in binary32, say), each role (activation, weight, vector; angle: the rounded
-product of position and frequency) is tried both ways.
+operation adds to the radius what rounding can do. A radius of inf means: no claim. gamma_n(u) = n u / (1 - n u) bounds
+n successive roundings (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
 """
-
-from collections.abc import Iterator
-from itertools import product
 
 import numpy as np
 
 from refmoe.numerics import codecs
-from refmoe.verifier.profiles import SUMS, TYPES, Profile
+from refmoe.verifier.profiles import TYPES
 
 UNIT = 2.0**-24
-ROLES = ("activation", "weight", "vector", "angle")
 
 
 class Ball:
@@ -94,10 +84,10 @@ def _none(x, y):
 
 def _once(v, e) -> Ball:
     """One rounding in binary32, subnormals flushed or kept."""
-    return Ball(v, _claimed(v, abs(v) + e, e + UNIT * (abs(v) + e) + TYPES["f32"].normal))
+    return Ball(v, claimed(v, abs(v) + e, e + UNIT * (abs(v) + e) + TYPES["f32"].normal))
 
 
-def _claimed(v, size, e):
+def claimed(v, size, e):
     """Radii e; none (inf) where a value of that size may overflow binary32, 0 where the value is inf or nan."""
     known = np.where(np.isnan(e) | (size > TYPES["f32"].largest), np.inf, e)
     return np.where(np.isfinite(v), known, 0.0)
@@ -122,144 +112,7 @@ def nearest(values: np.ndarray, kind: str) -> np.ndarray:
     return values
 
 
-class Arithmetic:
-    """The operations of one profile. `rounded` are the roles whose operands are held in the input type; `stored` says
-    that the results to be judged are all numbers of the output type, and not wider ones."""
-
-    def __init__(self, profile: Profile, rounded: tuple[str, ...] = ROLES, stored: bool = False):
-        self.profile, self.rounded, self.stored = profile, rounded, stored
-        self.mid_unit = TYPES[profile.intermediate].unit if profile.intermediate != "f32" else 0.0
-        self.changed: set[str] = set()  # roles in which rounding changed an operand
-
-    def operand(self, values, role: str = "activation") -> Ball:
-        """An operand of a product with a matrix, as the port may hold it."""
-        kind, any_way = self.profile.input, self.profile.input_rounding == "any"
-        return self._held(values, "f32" if kind == "int8" and role != "activation" else kind, role, any_way)
-
-    def state(self, values) -> Ball:
-        """An operand of attention: as `operand`, but never in a type that shares scales."""
-        if self.profile.input in ("e4m3", "int8"):
-            return self.value(values)
-        return self.operand(values)
-
-    def value(self, values, role: str = "activation") -> Ball:
-        """An input of anything else, which comes out of storage in the intermediate type."""
-        return self._held(values, self.profile.intermediate, role, False)
-
-    def _held(self, values, kind, role, any_way) -> Ball:
-        values = np.asarray(values)
-        flushed = np.where(abs(values) < TYPES["f32"].normal, abs(values), 0.0)
-        if kind == "f32":
-            return Ball(values, flushed)
-        if any_way:
-            return Ball(values, flushed + self._radius(np.asarray(values, np.float64), kind, role))
-        return Ball(self.either(nearest(values, kind), values, role), flushed)
-
-    def either(self, rounded, exact, role: str):
-        """The rounded values or the exact ones, as this arithmetic has it for that role."""
-        if not np.array_equal(rounded, exact, equal_nan=True):
-            self.changed.add(role)
-        return rounded if role in self.rounded else exact
-
-    def _radius(self, values, kind, role):
-        size = np.where(np.isfinite(values), abs(values), 0.0)
-        if kind not in ("e4m3", "int8"):
-            return 2 * TYPES[kind].unit * size + TYPES[kind].step
-        size = np.where(np.isfinite(values), size, np.inf)  # one inf or nan spoils the scale of its group
-        width = values.shape[-1] if values.ndim else 1
-        group = min(self.profile.input_group or width, width) or 1
-        if role == "activation" and size.ndim:
-            top = np.maximum.reduceat(size, np.arange(0, width, group), axis=-1)
-            top = np.repeat(top, group, axis=-1)[..., :width]
-        else:
-            top = size.max(initial=0.0)
-        if kind == "int8":
-            return top * (1.01 / 254) + size * 2.0**-10  # half a step of max/127; the scale itself in 16 bits
-        # a scale that is a power of two may be twice as large as needed: subnormal steps double
-        return (TYPES[kind].unit + 2.0**-9) * size + top * (2 * TYPES[kind].step / TYPES[kind].largest)
-
-    def mid(self, value: Ball) -> Ball:
-        """A value between two elementary steps of an op, in the intermediate type or unrounded."""
-        return _into(value, self.profile.intermediate, surely=False)
-
-    def out(self, value: Ball) -> Ball:
-        """A result, in the output type, unless it is judged unrounded."""
-        if self.profile.output_rounding == "any":
-            value = Ball(value.v, value.e + 2 * TYPES[self.profile.output].unit * (abs(value.v) + value.e))
-        return _into(value, self.profile.output, surely=self.stored and self.profile.output_rounding == "nearest")
-
-    def gamma(self, terms: int) -> float:
-        """gamma of a sum of that many products in the declared accumulator, in any order."""
-        unit, block = SUMS[self.profile.accumulate], self.profile.accumulate_block
-        if block and terms > block:
-            return gamma(block + 2, unit) + gamma(-(-terms // block) + 2, UNIT)
-        return gamma(terms + 2, unit)
-
-    def mid_gamma(self, terms: int) -> float:
-        """gamma of a sum whose partial sums may be in the intermediate type."""
-        return gamma(terms, max(self.mid_unit, UNIT))
-
-    def dot(self, x: Ball, w: Ball) -> Ball:
-        """x[..., K] times w[..., N, K]: y[..., N] = sum over k."""
-        sizes = _product(abs(x.v), abs(w.v))
-        e = self.gamma(x.v.shape[-1]) * sizes + x.v.shape[-1] * TYPES["f32"].normal
-        if x.e.any() or w.e.any():
-            e = e * 1.01 + _product(abs(x.v), w.e) + _product(x.e, abs(w.v) + w.e)
-        v = _product(x.v, w.v)
-        e = _claimed(v, sizes, e)
-        if np.isinf(x.e).any() or np.isinf(w.e).any():
-            e = np.where(np.isinf(x.e).any(axis=-1)[..., None] | np.isinf(w.e).any(axis=-1), np.inf, e)
-        return Ball(v, e)
-
-    def sum(self, value: Ball, axis: int = -1) -> Ball:
-        """A sum in binary32, in any order, its axis kept."""
-        count = value.v.shape[axis]
-        sizes = (abs(value.v) + value.e).sum(axis=axis, keepdims=True)
-        e = value.e.sum(axis=axis, keepdims=True) + gamma(count + 2, UNIT) * sizes + count * TYPES["f32"].normal
-        v = value.v.sum(axis=axis, keepdims=True)
-        return Ball(v, _claimed(v, sizes, e))
-
-    def exp(self, value: Ball) -> Ball:
-        """exp with the declared error; the argument may be multiplied by log2(e) and rounded again."""
-        v = np.exp(value.v)
-        relative = np.expm1(value.e + 2 * UNIT * abs(value.v)) * 1.01 + 2 * UNIT * self.profile.exp_ulp
-        relative = np.where(np.isfinite(value.v), relative, 0.0)  # exp of -inf is 0, of +inf is inf
-        return _flush(Ball(v, np.where(v == 0, 0.0, v * relative)))
-
-    def sigmoid(self, value: Ball) -> Ball:
-        """1 / (1 + exp(-x)), however arranged."""
-        v, low, high = (_sigmoid(x) for x in (value.v, value.v - value.e, value.v + value.e))
-        size = np.minimum(abs(value.v), 90.0)
-        return _flush(Ball(v, np.maximum(high - v, v - low) + v * UNIT * (2 * self.profile.exp_ulp + 2 * size + 4)))
-
-    def inverse_root(self, value: Ball) -> Ball:
-        """1 / sqrt(x), two roundings."""
-        low = np.maximum(value.v - value.e, 0.0)
-        v = 1 / np.sqrt(value.v)
-        e = np.where(low > 0, 1 / np.sqrt(np.where(low > 0, low, 1.0)) - v, np.where(value.v > 0, np.inf, 0.0))
-        over = np.isfinite(value.v) & (abs(value.v) + value.e > TYPES["f32"].largest)
-        return Ball(v, np.where(over, np.inf, e + 4 * UNIT * v))
-
-    def softmax(self, value: Ball) -> Ball:
-        """Softmax over the last axis, with or without the largest subtracted."""
-        top = np.max(value.v, axis=-1, keepdims=True)
-        e = self.exp(Ball(value.v - top, value.e + UNIT * abs(value.v - top)))
-        return e / self.sum(e)
-
-
-def _product(x, w):
-    return np.matmul(x[..., None, :], np.swapaxes(w, -1, -2))[..., 0, :] if w.ndim > 2 else x @ w.T
-
-
-def _sigmoid(x):
-    return np.where(x >= 0, 1 / (1 + np.exp(-abs(x))), np.exp(-abs(x)) / (1 + np.exp(-abs(x))))
-
-
-def _flush(value: Ball) -> Ball:
-    return Ball(value.v, value.e + TYPES["f32"].normal)
-
-
-def _into(value: Ball, kind: str, surely: bool) -> Ball:
+def into(value: Ball, kind: str, surely: bool) -> Ball:
     """Stored in a narrower type to nearest. Rounding is monotone, so the ends of the interval are rounded, and most
     often fall on one number; if not `surely`, the port may also keep the value as it is. What may pass the largest
     number of the type has no bound."""
@@ -267,15 +120,14 @@ def _into(value: Ball, kind: str, surely: bool) -> Ball:
         return value
     form = TYPES[kind]
     low, high = _outward(value.v - value.e, -np.inf), _outward(value.v + value.e, np.inf)
-    ends = [(nearest(low, kind), nearest(high, kind))] if surely else [(nearest(low, kind), nearest(high, kind)), (low, high)]
-    low = np.minimum.reduce([end.astype(np.float64) for end, _ in ends])
-    high = np.maximum.reduce([end.astype(np.float64) for _, end in ends])
+    below, above = nearest(low, kind).astype(np.float64), nearest(high, kind).astype(np.float64)
+    low, high = (below, above) if surely else (np.minimum(low, below), np.maximum(high, above))
     if form.normal <= TYPES["f32"].normal:  # subnormals may be flushed
         low = np.where((low > 0) & (low < form.normal), 0.0, low)
         high = np.where((high < 0) & (high > -form.normal), 0.0, high)
     v, e = (low + high) / 2, (high - low) / 2 * (1 + 2.0**-50)
-    known = np.isfinite(low) & np.isfinite(high)
-    return Ball(np.where(known, v, value.v), np.where(known, e, np.where(np.isfinite(value.v) | np.isinf(value.e), np.inf, 0.0)))
+    known, lost = np.isfinite(low) & np.isfinite(high), np.isfinite(value.v) | np.isinf(value.e)
+    return Ball(np.where(known, v, value.v), np.where(known, e, np.where(lost, np.inf, 0.0)))
 
 
 def _outward(values, limit):
@@ -283,12 +135,3 @@ def _outward(values, limit):
     narrow = values.astype(np.float32)
     inside = narrow > values if limit < 0 else narrow < values
     return np.where(inside, np.nextafter(narrow, np.float32(limit)), narrow)
-
-
-def arithmetics(profile: Profile, stored: bool) -> Iterator[Arithmetic]:
-    """One arithmetic for each way of holding the operands. After the first is used, those that differ from it."""
-    first = Arithmetic(profile, stored=stored)
-    yield first
-    roles = sorted(first.changed)
-    for kept in list(product((True, False), repeat=len(roles)))[1:]:
-        yield Arithmetic(profile, tuple(role for role, held in zip(roles, kept, strict=True) if held), stored)

@@ -17,8 +17,9 @@ from refmoe import golden
 from refmoe.checkpoint import read_header
 from refmoe.errors import RefmoeError, TraceError, UsageError
 from refmoe.verifier.foreign import results
-from refmoe.verifier.judge import Question, answer
+from refmoe.verifier.judge import answer
 from refmoe.verifier.profiles import Profile, load
+from refmoe.verifier.question import Question
 from refmoe.verifier.verdict import EXACT, MISSING, WITHIN, WRONG, Output, Verdict
 
 FILES = (".safetensors", ".npz", ".npy", ".bin")

@@ -7,10 +7,11 @@ others are right, is one too (a wrong tile, a fallback above some number of rows
 
 import numpy as np
 
-from refmoe.verifier.balls import Arithmetic
-from refmoe.verifier.judge import Misses, Question
-from refmoe.verifier.judge import misses as compare
+from refmoe.verifier.arithmetic import Arithmetic
+from refmoe.verifier.misses import Misses
+from refmoe.verifier.misses import misses as compare
 from refmoe.verifier.mutations import of, symptoms
+from refmoe.verifier.question import Question
 from refmoe.verifier.verdict import Suspect
 
 MOST = 4  # suspects that are shown

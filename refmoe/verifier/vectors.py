@@ -16,7 +16,8 @@ import numpy as np
 
 from refmoe import NUMERICS_VERSION, __version__, checkpoint, formats, golden, ops
 from refmoe.errors import TraceError, UsageError
-from refmoe.verifier.balls import Arithmetic, Ball
+from refmoe.verifier.arithmetic import Arithmetic
+from refmoe.verifier.balls import Ball
 from refmoe.verifier.bounds import get as bounds_of
 from refmoe.verifier.catalogue import get as bug_of
 from refmoe.verifier.profiles import load

@@ -5,7 +5,8 @@ import pytest
 
 from refmoe import golden, ops, verifier
 from refmoe.verifier import bounds
-from refmoe.verifier.judge import Question, _best
+from refmoe.verifier.judge import _best
+from refmoe.verifier.question import Question
 
 CASES = [golden.load(path) for path in golden.cases()]
 BOUNDED = [case for case in CASES if case.op in bounds.names()]

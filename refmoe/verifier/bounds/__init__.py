@@ -1,6 +1,6 @@
 """bounds - every op in binary64 with the error that the declared arithmetic may make: one function per op.
 
-A function takes an Arithmetic (verifier.balls) and the inputs of the op, named as in its Signature, and returns
+A function takes an Arithmetic (verifier.arithmetic) and the inputs of the op, named as in its Signature, and returns
 {output: Ball}, or a Routing for an op that chooses experts, or integers where only equality counts. It is written from
 the Semantics of the clause, not from its kernel. Keywords after the inputs change the formula: the mutations of the
 catalogue use them.

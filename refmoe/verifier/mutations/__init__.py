@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from refmoe.verifier.balls import Arithmetic
+from refmoe.verifier.arithmetic import Arithmetic
 from refmoe.verifier.bounds import get as bounds_of
 from refmoe.verifier.catalogue import bugs
 from refmoe.verifier.verdict import Suspect
