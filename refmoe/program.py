@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from refmoe import program_text
-from refmoe.config import Config
+from refmoe.config import Config, quantization
 from refmoe.static_check import Checker
 from refmoe.steps import UNLIMITED, CacheRow, Step, Tables, Tensor
 
@@ -42,6 +42,7 @@ class Program(Tables):
 
     arch: str = ""
     config_report: dict[str, tuple[str, str]] = field(default_factory=dict)  # key -> (used|ignored|assumed, reason)
+    quantization: quantization.Quantization | None = None  # the encodings in which matrices may be stored
 
     def roles_of(self, part: str) -> list[str]:
         """Tensor roles of "head", "tail" or a block, in order of first use."""
@@ -161,7 +162,8 @@ def build(config: object, source: str = "config.json") -> Program:
     c.note("model_type", "used", "chooses the program")
     module = importlib.import_module(f"refmoe.archs.{arch}")
     tables: Tables = module.tables(c)
-    return checked(arch, tables, c.finish(module.IGNORED))
+    encodings = quantization.read(c)
+    return replace(checked(arch, tables, c.finish(module.IGNORED)), quantization=encodings)
 
 
 def checked(arch: str, tables: Tables, report: dict[str, tuple[str, str]]) -> Program:

@@ -1,20 +1,15 @@
 """Claims: every tensor of a checkpoint is used by the program, ignored with a written reason, or an error.
 
-For a matrix the format is taken whose suffixes are all there behind the stem; the format with more suffixes wins, so
-that a quantised weight beside its scales is never mistaken for a plain one. Headers only, no tensor data.
+Of a matrix, checkpoint.matrices finds the stored form. Headers only, no tensor data.
 """
 
 import fnmatch
-import importlib
-import pkgutil
 import re
 from dataclasses import dataclass, field
-from functools import cache
-from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import refmoe.formats
 from refmoe.checkpoint.directory import Checkpoint
+from refmoe.checkpoint.matrices import Finder, Matrix
 from refmoe.checkpoint.safetensors import TensorInfo
 from refmoe.checkpoint.strict_json import show, some
 from refmoe.errors import CheckpointError
@@ -26,15 +21,6 @@ VECTOR_DTYPES = ("F32", "BF16", "F16")
 ENOUGH = 1000  # problems after which a program and a checkpoint are not compared further
 Key = tuple[str, int | None, int | None]  # role, layer, expert
 Copies = dict[str, tuple[TensorInfo, TensorInfo]]  # name -> (the tensor, the one it repeats)
-
-
-class Matrix(NamedTuple):
-    """A matrix of `rows` x `cols` that lies in `parts` (suffix -> tensor) in the encoding of module `format`."""
-
-    format: str
-    parts: dict[str, TensorInfo]
-    rows: int
-    cols: int
 
 
 @dataclass(frozen=True)
@@ -58,33 +44,20 @@ class _Search:
     """The tensors of a checkpoint while they are claimed, and what went wrong so far."""
 
     tensors: dict[str, TensorInfo]
+    finder: Finder
     used: set[str] = field(default_factory=set)
+    unused: dict[str, str] = field(default_factory=dict)  # they belong to a matrix, but do not count
     missing: list[str] = field(default_factory=list)
     misfits: list[str] = field(default_factory=list)
 
     def matrix(self, stem: str, rows: int, cols: int) -> Matrix | None:
-        whole = [f for f in formats() if all(stem + suffix in self.tensors for suffix in f.suffixes)]
-        if not whole:
-            self.missing.append(stem + formats()[-1].suffixes[0])
-            return None
-        rivals = [f for f in whole if len(f.suffixes) == len(whole[0].suffixes)]
-        names = [stem + suffix for suffix in rivals[0].suffixes]
-        self.used.update(names)
-        for module in rivals:
-            parts = {suffix: self.tensors[stem + suffix] for suffix in module.suffixes}
-            if tuple(info.dtype for info in parts.values()) == module.dtypes:
-                break
-        else:
-            found = "+".join(self.tensors[name].dtype for name in names)
-            known = ", ".join("+".join(f.dtypes) for f in rivals)
-            self._misfit(self.tensors[names[0]], f"dtype {found}, supported for a matrix: {known}")
-            return None
-        for suffix, shape in module.stored_shapes(rows, cols).items():
-            if parts[suffix].shape != tuple(shape):
-                found = f"shape {show(list(parts[suffix].shape))}"
-                self._misfit(parts[suffix], f"{found}, the config asks for {list(shape)}")
-                return None
-        return Matrix(module.__name__.rpartition(".")[2], parts, rows, cols)
+        found = self.finder.find(stem, rows, cols)
+        self.used.update(found.used)
+        self.unused |= found.unused
+        self.missing += found.missing
+        if found.part is not None:
+            self._misfit(found.part, found.problem)
+        return found.matrix
 
     def vector(self, name: str, shape: tuple[int, ...]) -> TensorInfo | None:
         info = self.tensors.get(name)
@@ -104,17 +77,10 @@ class _Search:
         self.misfits.append(f"{info.name} in {info.file.name} has {problem}")
 
 
-@cache
-def formats() -> tuple[ModuleType, ...]:
-    """The modules of refmoe.formats, most suffixes first."""
-    names = sorted(module.name for module in pkgutil.iter_modules(refmoe.formats.__path__))
-    modules = [importlib.import_module(f"refmoe.formats.{name}") for name in names]
-    return tuple(sorted(modules, key=lambda module: -len(module.suffixes)))
-
-
 def claim(checkpoint: Checkpoint, program: "Program") -> Claims:
     """Find the stored tensors of everything `program` expects. CheckpointError lists what is missing or misfits."""
-    search = _Search(checkpoint.tensors)
+    quantization = getattr(program, "quantization", None)
+    search = _Search(checkpoint.tensors, Finder(checkpoint.tensors, quantization))
     matrices: dict[Key, Matrix] = {}
     vectors: dict[Key, TensorInfo] = {}
     stems: dict[str, Matrix] = {}
@@ -127,7 +93,8 @@ def claim(checkpoint: Checkpoint, program: "Program") -> Claims:
         elif info := search.vector(tensor.name, shape):
             vectors[role, layer, expert] = info
     copies = _copies(search, stems, program)
-    ignored, unknown = _leftovers(search, copies, program)
+    patterns = (*program.ignored_tensors, *(quantization.ignored_tensors if quantization else ()))
+    ignored, unknown = _leftovers(search, copies, patterns)
     _report(checkpoint, search, unknown)
     return Claims(checkpoint, matrices, vectors, copies, ignored, _sizes(checkpoint, matrices, vectors, ignored))
 
@@ -148,9 +115,12 @@ def _copies(search: _Search, stems: dict[str, Matrix], program: "Program") -> Co
     return copies
 
 
-def _leftovers(search: _Search, copies: Copies, program: "Program") -> tuple[dict[str, str], list[str]]:
-    patterns = [(re.compile(fnmatch.translate(pattern)), reason) for pattern, reason in program.ignored_tensors]
+def _leftovers(
+    search: _Search, copies: Copies, ignorable: tuple[tuple[str, str], ...]
+) -> tuple[dict[str, str], list[str]]:
+    patterns = [(re.compile(fnmatch.translate(pattern)), reason) for pattern, reason in ignorable]
     ignored = {name: f"repeats {first.name}; compared when loaded" for name, (_, first) in copies.items()}
+    ignored |= search.unused
     unknown = []
     for name in search.tensors.keys() - search.used - copies.keys():
         for pattern, reason in patterns:

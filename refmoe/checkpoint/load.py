@@ -12,6 +12,7 @@ from refmoe.checkpoint.reading import Progress, read, same_bytes
 from refmoe.checkpoint.safetensors import TensorInfo
 from refmoe.checkpoint.strict_json import show
 from refmoe.errors import CheckpointError
+from refmoe.formats import check
 from refmoe.weight import Weight
 
 Loaded = dict[tuple[str, int | None], Any]  # Weight, np.ndarray, or a list of one of them
@@ -40,7 +41,12 @@ def load(claims: Claims, progress: Progress | None = None) -> Loaded:
     found: dict[Key, Any] = {key: _widened(info, vectors[info.name]) for key, info in claims.vectors.items()}
     for key, matrix in claims.matrices.items():
         stored = {suffix: parts[info.name] for suffix, info in matrix.parts.items()}
-        found[key] = Weight(matrix.format, matrix.rows, matrix.cols, stored)
+        weight = Weight(matrix.format, matrix.rows, matrix.cols, stored, matrix.params)
+        if problem := check(weight):
+            suffix, text = problem
+            info = matrix.parts[suffix]
+            raise CheckpointError(f"{show(info.file)}: tensor {show(info.name)}: {text}")
+        found[key] = weight
     weights: Loaded = {}
     for (role, layer, expert), value in found.items():  # experts come in id order
         if expert is None:

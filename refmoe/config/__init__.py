@@ -42,20 +42,36 @@ def positive(value: Any) -> bool:
 
 
 class Config:
-    """The values of one config file. `report` maps keys to (status, reason), status = used | assumed | ignored."""
+    """The values of one config file, or of one object inside it, whose keys then have `prefix` in front in messages.
 
-    def __init__(self, values: object, source: str):
-        self.source = source
+    `report` maps keys to (status, reason), status = used | assumed | ignored.
+    """
+
+    def __init__(self, values: object, source: str, prefix: str = ""):
+        self.source, self.prefix = source, prefix
         self.report: dict[str, tuple[str, str]] = {}
         if not isinstance(values, dict):
-            raise ConfigError(f"{source}: top level: expected an object, found {shown(values)}")
+            where = Config({}, source).error(prefix.rstrip("."), "an object", shown(values)) if prefix else \
+                ConfigError(f"{source}: top level: expected an object, found {shown(values)}")
+            raise where
         self.values: dict[str, Any] = values
+
+    def inner(self, key: str) -> "Config":
+        """The object under `key` as a config of its own; see `adopt`."""
+        return Config(self.values.get(key), self.source, f"{self.prefix}{key}.")
+
+    def adopt(self, inner: "Config") -> None:
+        """Take over what became of the keys of an inner object, under their full names."""
+        start = len(self.prefix)
+        self.report |= {inner.prefix[start:] + key: entry for key, entry in inner.report.items()}
 
     def error(self, key: str, expected: str, found: object = REQUIRED) -> ConfigError:
         """The error to raise about `key`; `found`, a text, defaults to the value in the file."""
         if found is REQUIRED:
             found = shown(self.values[key]) if key in self.values else "nothing"
-        name = key if key.isascii() and key.isprintable() and len(key) <= 60 else shown(key)
+        name = self.prefix + key
+        if not (name.isascii() and name.isprintable() and len(name) <= 60 + 40 * bool(self.prefix)):
+            name = shown(name)
         return ConfigError(f"{self.source}: {name}: expected {expected}, found {found}")
 
     def has(self, key: str) -> bool:
@@ -127,17 +143,14 @@ class Config:
                 raise self.error(key, " or ".join(shown(choice) for choice in allowed) + f" ({reason})")
             self.note(key, "used", reason)
 
-    def finish(self, ignored: dict[str, str]) -> dict[str, tuple[str, str]]:
+    def finish(self, ignored: dict[str, str], general: dict[str, str] = IGNORED) -> dict[str, tuple[str, str]]:
         """Account for the keys nobody asked for: `ignored` (the architecture's) and the general list, else refuse."""
         for key, value in self.values.items():
             if key in self.report:
                 continue
-            reason = ignored.get(key) or IGNORED.get(key)
+            reason = ignored.get(key) or general.get(key)
             if value is None:
                 self.note(key, "ignored", reason or "null: not set")
-            elif key == "quantization_config":
-                method = value.get("quant_method") if isinstance(value, dict) else value
-                raise self.error("quantization_config.quant_method", "unquantised weights", shown(method))
             elif reason is not None:
                 self.note(key, "ignored", reason)
             elif key.startswith("_"):

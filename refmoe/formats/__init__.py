@@ -2,9 +2,16 @@
 
 A format defines one exact matrix W_eff f32[rows, cols]; every matrix product of the engine is defined on W_eff.
 
-A module has: `suffixes` of the stored tensors behind the stem and their `dtypes`; `stored_shapes(rows, cols)`;
-`decode(weight)`; and for the fast schedules `descriptor(weight)`, the first words of a descriptor (kernels.matrix), and
-`product`, the work item of kernels.matmul made of the format's `stream` and `vector` (only with the JIT on).
+A module has: `suffixes` of the stored tensors behind the stem and their `dtypes` ("F32|BF16": one of them);
+`stored_shapes(rows, cols)`; `decode(weight)`; and for the fast schedules `descriptor(weight)`, the first words of a
+descriptor (kernels.matrix), and `product`, the work item of kernels.matmul made of the format's `stream` and `vector`
+(only with the JIT on). It may have:
+
+params      names of the numbers it reads from the quantization config, all mandatory; stored_shapes takes them too
+extras      {suffix: dtypes} of tensors that only some settings need; stored_shapes tells which. Of a list of shapes
+            any one will do, and None among them means that the tensor may be absent
+unused      {suffix: reason} of tensors that belong to it and are not read when stored_shapes does not name them
+check       check(weight) -> None or (suffix, problem): stored numbers that the kernels must not see
 """
 
 import importlib
@@ -35,6 +42,12 @@ def get(name: str):
 def decode(weight: Weight) -> np.ndarray:
     """W_eff f32[rows, cols] of a stored matrix."""
     return get(weight.format).decode(weight)
+
+
+def check(weight: Weight) -> tuple[str, str] | None:
+    """What is wrong with the numbers of a stored matrix: the suffix of the tensor and one line, or None."""
+    module = get(weight.format)
+    return module.check(weight) if hasattr(module, "check") else None
 
 
 class Operands(NamedTuple):

@@ -30,7 +30,7 @@ TILE_ROWS, TILE_COLS = (4, 4) if "+avx512f" in _FEATURES else (2, 3)
 
 
 class Vec(types.Type):
-    """16 lanes of float32 or float64."""
+    """16 lanes of float32, float64 or int32."""
 
     def __init__(self, element):
         self.element = element
@@ -48,7 +48,8 @@ class Tile(types.Type):
 @register_default(Vec)
 class _VecModel(models.PrimitiveModel):
     def __init__(self, dmm, fe_type):
-        super().__init__(dmm, fe_type, _V32 if fe_type.element == types.float32 else _V64)
+        element = {types.float32: _F32, types.float64: _F64, types.int32: _I32}[fe_type.element]
+        super().__init__(dmm, fe_type, ir.VectorType(element, LANES))
 
 
 @register_default(Tile)

@@ -1,0 +1,164 @@
+"""vec_int - sixteen lanes of 32-bit integers and scalar loads of small types, for the fast schedules (JIT only).
+
+Codes of quantised weights become integer lanes, are taken apart by masks and shifts, and end as f32 lanes
+(numerics.vec), all of it exact. Addresses as in numerics.vec; nothing checks bounds.
+"""
+
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from refmoe.jit import intrinsic
+from refmoe.numerics.vec import _F32, _FEATURES, _I16, _I32, _I64, _V32, LANES, Vec, _binary, _const, _splat, v32
+
+_I8 = ir.IntType(8)
+_V8, _V16, _VI32 = (ir.VectorType(kind, LANES) for kind in (_I8, _I16, _I32))
+_HALF = "+f16c" in _FEATURES or "+avx512f" in _FEATURES
+vi32 = Vec(types.int32)
+
+
+def _scalar(kind, width, signed=False):
+    """An intrinsic: the number of LLVM type `kind` at an address, as int64 (integers) or float32."""
+    @intrinsic
+    def load(typingctx, where):
+        def codegen(context, builder, signature, args):
+            value = builder.load(builder.inttoptr(args[0], kind.as_pointer()), align=1)
+            if kind == _F32:
+                return value
+            return value if width == 64 else (builder.sext if signed else builder.zext)(value, _I64)
+
+        return (types.float32 if kind == _F32 else types.int64)(types.int64), codegen
+
+    return load
+
+
+load_u8, load_u16, load_i32, load_u32, load_i64 = (
+    _scalar(_I8, 8), _scalar(_I16, 16), _scalar(_I32, 32, True), _scalar(_I32, 32), _scalar(_I64, 64))
+
+
+@intrinsic
+def float_of_bits(typingctx, bits):
+    """The f32 whose pattern is the low half of an int64."""
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(builder.trunc(args[0], _I32), _F32)
+
+    return types.float32(types.int64), codegen
+
+
+@intrinsic
+def load_codes(typingctx, where):
+    """16 unsigned bytes at `where`, as integers."""
+    def codegen(context, builder, signature, args):
+        return builder.zext(builder.load(builder.inttoptr(args[0], _V8.as_pointer()), align=1), _VI32)
+
+    return vi32(types.int64), codegen
+
+
+@intrinsic
+def load_codes_partial(typingctx, where, count):
+    """The first `count` (0..16) unsigned bytes at `where`, the other lanes 0; reads nothing beyond them."""
+    def codegen(context, builder, signature, args):
+        lanes = ir.Constant(ir.VectorType(_I64, LANES), list(range(LANES)))
+        mask = builder.icmp_signed("<", lanes, _splat(builder, args[1]))
+        pointer = builder.inttoptr(args[0], _V8.as_pointer())
+        kind = ir.FunctionType(_V8, [_V8.as_pointer(), _I32, mask.type, _V8])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.masked.load.v16i8.p0")
+        raw = builder.call(function, [pointer, ir.Constant(_I32, 1), mask, ir.Constant(_V8, [0] * LANES)])
+        return builder.zext(raw, _VI32)
+
+    return vi32(types.int64, types.int64), codegen
+
+
+@intrinsic
+def spread4(typingctx, word):
+    """Lane l is bits 4l .. 4l+3 of an int64."""
+    def codegen(context, builder, signature, args):
+        low, high = builder.trunc(args[0], _I32), builder.trunc(builder.lshr(args[0], ir.Constant(_I64, 32)), _I32)
+        pair = ir.Constant(ir.VectorType(_I32, 2), ir.Undefined)
+        for i, half in enumerate((low, high)):
+            pair = builder.insert_element(pair, half, ir.Constant(_I32, i))
+        halves = builder.shuffle_vector(pair, pair, ir.Constant(_VI32, [0] * 8 + [1] * 8))
+        shifted = builder.lshr(halves, ir.Constant(_VI32, [4 * (lane % 8) for lane in range(LANES)]))
+        return builder.and_(shifted, _const(_VI32, 15))
+
+    return vi32(types.int64), codegen
+
+
+vand = _binary(lambda builder, a, b: builder.and_(a, b))
+vxor = _binary(lambda builder, a, b: builder.xor(a, b))
+vor = _binary(lambda builder, a, b: builder.or_(a, b))
+vshl = _binary(lambda builder, a, b: builder.shl(a, b))
+vshr = _binary(lambda builder, a, b: builder.lshr(a, b))  # logical: zeros come in
+viadd = _binary(lambda builder, a, b: builder.add(a, b))
+
+
+@intrinsic
+def to_float(typingctx, a):
+    """Integer lanes as f32 lanes (exact below 2^24)."""
+    return v32(vi32), lambda context, builder, signature, args: builder.sitofp(args[0], _V32)
+
+
+@intrinsic
+def as_float(typingctx, a):
+    """The f32 lanes with these bit patterns."""
+    return v32(vi32), lambda context, builder, signature, args: builder.bitcast(args[0], _V32)
+
+
+@intrinsic
+def put(typingctx, vector, index, value):
+    """The vector with lane `index` replaced."""
+    def codegen(context, builder, signature, args):
+        return builder.insert_element(args[0], args[2], args[1])
+
+    return vector(vector, types.int64, vector.element), codegen
+
+
+@intrinsic
+def keep(typingctx, vector, count):
+    """The first `count` f32 lanes, +0 in the others."""
+    def codegen(context, builder, signature, args):
+        lanes = ir.Constant(ir.VectorType(_I64, LANES), list(range(LANES)))
+        mask = builder.icmp_signed("<", lanes, _splat(builder, args[1]))
+        return builder.select(mask, args[0], _const(_V32, 0.0))
+
+    return v32(v32, types.int64), codegen
+
+
+@intrinsic
+def e4m3(typingctx, codes):
+    """f32 lanes of e4m3 codes 0..255; exact."""
+    def codegen(context, builder, signature, args):
+        code = args[0]
+        size = builder.and_(code, _const(_VI32, 0x7F))
+        sign = builder.shl(builder.and_(code, _const(_VI32, 0x80)), _const(_VI32, 24))
+        if _HALF:  # the fields of a binary16 with its exponent 8 too small: no slow subnormal binary32 appears
+            half = builder.bitcast(builder.trunc(builder.shl(size, _const(_VI32, 7)), _V16),
+                                   ir.VectorType(ir.HalfType(), LANES))
+            value = builder.fmul(builder.fpext(half, _V32), _const(_V32, 256.0))
+        else:
+            fraction = builder.and_(size, _const(_VI32, 7))
+            exponent = builder.lshr(size, _const(_VI32, 3))
+            subnormal = builder.icmp_signed("==", exponent, _const(_VI32, 0))
+            small = builder.fmul(builder.sitofp(fraction, _V32), _const(_V32, 2.0**-9))
+            normal = builder.add(builder.shl(size, _const(_VI32, 20)), _const(_VI32, 120 << 23))
+            value = builder.select(subnormal, small, builder.bitcast(normal, _V32))
+        nan = builder.icmp_signed("==", size, _const(_VI32, 0x7F))
+        bits = builder.select(nan, _const(_VI32, 0x7FC00000), builder.bitcast(value, _VI32))
+        return builder.bitcast(builder.or_(bits, sign), _V32)
+
+    return v32(vi32), codegen
+
+
+@intrinsic
+def e2m1(typingctx, codes):
+    """f32 lanes of e2m1 codes 0..15; exact."""
+    def codegen(context, builder, signature, args):
+        size = builder.and_(args[0], _const(_VI32, 7))
+        sign = builder.shl(builder.and_(args[0], _const(_VI32, 8)), _const(_VI32, 28))
+        normal = builder.add(builder.shl(size, _const(_VI32, 22)), _const(_VI32, 126 << 23))
+        half = builder.select(builder.icmp_signed("==", size, _const(_VI32, 1)), _const(_VI32, 0x3F000000),
+                              _const(_VI32, 0))
+        bits = builder.select(builder.icmp_signed("<", size, _const(_VI32, 2)), half, normal)
+        return builder.bitcast(builder.or_(bits, sign), _V32)
+
+    return v32(vi32), codegen
+
