@@ -4,7 +4,9 @@
 Signature. Metadata (strings): op, case, numerics, attrs (JSON; a float is the shortest decimal of its binary32 value),
 attrs_bits (JSON; the binary32 pattern of each float in hexadecimal), outputs, hunts, bugs (ids of the bug catalogue),
 generator (JSON; how each input is rebuilt). `golden/formats/<format>/<case>.safetensors` holds the stored tensors of a
-matrix, named as their suffix without its dot, and `decoded` f32[rows, cols]. `golden/MANIFEST.json` lists every file.
+matrix, named as their suffix without its dot, and `decoded` f32[rows, cols]; its attrs are the numbers a format reads
+from the config and the dtypes of scales. Codes of any type are stored as unsigned integers of their size.
+`golden/MANIFEST.json` lists every file.
 """
 
 import hashlib
@@ -177,10 +179,27 @@ def _format_problem(case: Case) -> str | None:
     result = case.tensors.get(FORMAT_RESULT, np.empty(0))
     if case.outputs != (FORMAT_RESULT,) or result.dtype != np.float32 or result.ndim != 2:
         return f"expected one result {FORMAT_RESULT} f32[rows, cols], found {', '.join(case.tensors)}"
-    shapes = formats.get(case.format).stored_shapes(*result.shape)
-    wanted = {suffix.removeprefix("."): tuple(shape) for suffix, shape in shapes.items()}
-    found = {name: array.shape for name, array in case.inputs.items()}
-    return None if found == wanted else f"expected stored shapes {wanted}, found {found}"
+    module = formats.get(case.format)
+    settings = {name: case.attrs[name] for name in getattr(module, "params", ())}
+    shapes = module.stored_shapes(*result.shape, **settings)
+    wanted = {suffix.removeprefix("."): shape if isinstance(shape, list) else [shape]
+              for suffix, shape in shapes.items()}
+    free = {suffix.removeprefix(".") for suffix in getattr(module, "unused", {})} - wanted.keys()
+    found = {name: array.shape for name, array in case.inputs.items() if name not in free}
+    absent = [name for name in wanted.keys() - found.keys() if None not in wanted[name]]
+    if absent or any(name not in wanted or shape not in wanted[name] for name, shape in found.items()):
+        return f"expected stored shapes {wanted}, found {found}"
+    return None
+
+
+def stored(case: Case) -> Weight:
+    """The matrix that a format case stores."""
+    module = formats.get(case.format)
+    known = (*module.suffixes, *getattr(module, "extras", {}), *getattr(module, "unused", {}))
+    names = {suffix.removeprefix("."): suffix for suffix in known}
+    parts = {names[name]: array.reshape(-1).view(np.uint8) for name, array in case.inputs.items()}
+    rows, cols = case.tensors[FORMAT_RESULT].shape
+    return Weight(case.format, rows, cols, parts, case.attrs)
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -203,9 +222,7 @@ def run(case: Case, path: str = "plain", parts: int = 1) -> dict[str, np.ndarray
     if path not in ("plain", "fast"):
         raise UsageError(f"path: expected plain or fast, found {path!r}")
     if case.format:
-        stored = {f".{name}": array.reshape(-1).view(np.uint8) for name, array in case.inputs.items()}
-        rows, cols = case.tensors[FORMAT_RESULT].shape
-        return {FORMAT_RESULT: formats.decode(Weight(case.format, rows, cols, stored))}
+        return {FORMAT_RESULT: formats.decode(stored(case))}
     if path == "plain":
         results = ops.get(case.op).plain(**case.inputs, **case.attrs)
     else:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from refmoe import program_text
-from refmoe.config import Config, quantization
+from refmoe.config import Config
+from refmoe.config.quantization import Quantization, encodings
 from refmoe.static_check import Checker
 from refmoe.steps import UNLIMITED, CacheRow, Step, Tables, Tensor
 
@@ -42,7 +43,7 @@ class Program(Tables):
 
     arch: str = ""
     config_report: dict[str, tuple[str, str]] = field(default_factory=dict)  # key -> (used|ignored|assumed, reason)
-    quantization: quantization.Quantization | None = None  # the encodings in which matrices may be stored
+    quantization: Quantization | None = None  # the encodings in which matrices may be stored
 
     def roles_of(self, part: str) -> list[str]:
         """Tensor roles of "head", "tail" or a block, in order of first use."""
@@ -162,8 +163,8 @@ def build(config: object, source: str = "config.json") -> Program:
     c.note("model_type", "used", "chooses the program")
     module = importlib.import_module(f"refmoe.archs.{arch}")
     tables: Tables = module.tables(c)
-    encodings = quantization.read(c)
-    return replace(checked(arch, tables, c.finish(module.IGNORED)), quantization=encodings)
+    quantization = encodings(c)
+    return replace(checked(arch, tables, c.finish(module.IGNORED)), quantization=quantization)
 
 
 def checked(arch: str, tables: Tables, report: dict[str, tuple[str, str]]) -> Program:

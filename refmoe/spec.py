@@ -17,8 +17,12 @@ SECTIONS = ("Signature", "Semantics", "Order", "Special", "Ties", "Errors", "Gol
 
 # Chapter -> folder and clauses in the order of their numbers; append only.
 CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("Numerics", "numerics", ("fma", "reduce", "elementary", "rope_tables", "codecs", "counter", "select")),
-    ("Weight formats", "formats", ("f32", "bf16", "f16")),
+    ("Numerics", "numerics", (
+        "fma", "reduce", "elementary", "rope_tables", "codecs", "counter", "select", "small_codes",
+    )),
+    ("Weight formats", "formats", (
+        "f32", "bf16", "f16", "fp8_block", "fp8_scaled", "int8_scaled",
+    )),
     ("Operations", "ops", (
         "embedding", "rms_norm", "head_norm", "linear", "linear_bias", "rope_half", "rope_pairs", "attention",
         "route_softmax_topk", "route_softmax_topk_renorm", "expert_linear", "swiglu", "combine", "add", "logits",
@@ -33,7 +37,7 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Files", "", ("trace", "golden", "conformance")),
 )  # fmt: skip
 PLACES = {"rope": "config/rope.py"}  # clauses that are not <folder>/<name>.py or <name>.py
-NO_CLAUSE = {"numerics": ("vec",), "archs": ("parts", "parts_latent")}  # vec: a schedule, it defines no number
+NO_CLAUSE = {"numerics": ("vec", "vec_int"), "archs": ("parts", "parts_latent")}  # vec: a schedule, it defines no number
 
 INTRODUCTION = """\
 This document defines every bit that refmoe computes from a checkpoint and token ids. Whoever follows it, on any

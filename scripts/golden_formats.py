@@ -4,7 +4,7 @@ Files named golden_formats_*.py beside this one hold those of further formats: e
 """
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,25 @@ CODES = {"bf16": np.uint16, "f16": np.uint16, "f32": np.uint32}
 
 @dataclass(frozen=True)
 class Draft:
-    """One vector: stored tensors by suffix without dot, and `decoded`."""
+    """One vector: stored tensors by suffix without dot, and `decoded`; what the format reads from a config."""
 
     format: str
     name: str
     tensors: dict[str, np.ndarray]
     hunts: str
     sources: dict[str, str]
+    params: dict = field(default_factory=dict)
+    bugs: tuple[str, ...] = ()
+
+
+def draft(format, name, rows, cols, stored, params, hunts, bugs=(), sources=None):
+    """A vector of any format: `stored` maps suffixes to arrays of codes; `decoded` by the format itself."""
+    parts = {suffix: np.ascontiguousarray(array).reshape(-1).view(np.uint8) for suffix, array in stored.items()}
+    decoded = np.ascontiguousarray(formats.decode(Weight(format, rows, cols, parts, params)))
+    tensors = {suffix.removeprefix("."): array for suffix, array in stored.items()} | {"decoded": decoded}
+    sources = {suffix.removeprefix("."): text for suffix, text in (sources or {}).items()}
+    return Draft(format, name, tensors, hunts, {name: "literal" for name in tensors if name != "decoded"} | sources,
+                 params, tuple(bugs))
 
 
 def _draft(format, name, codes, hunts, source):

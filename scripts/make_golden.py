@@ -82,13 +82,16 @@ def build_formats():
             "format": draft.format,
             "case": draft.name,
             "numerics": str(NUMERICS_VERSION),
-            "attrs": "{}",
+            "attrs": dump(draft.params),
             "outputs": dump([FORMAT_RESULT]),
             "hunts": draft.hunts,
-            "bugs": "[]",
+            "bugs": dump(sorted(draft.bugs)),
             "generator": dump(draft.sources),
         }
-        built[f"formats/{draft.format}/{draft.name}.safetensors"] = (draft.tensors, metadata)
+        tensors = draft.tensors | {FORMAT_RESULT: canonical(draft.tensors[FORMAT_RESULT])} \
+            if draft.format not in golden_formats.CODES \
+            else draft.tensors
+        built[f"formats/{draft.format}/{draft.name}.safetensors"] = (tensors, metadata)
     return built
 
 

@@ -110,12 +110,6 @@ def test_not_implemented(family, key, value):
     assert refusal(config(family, **{key: value})).startswith(f"{key}: expected ")
 
 
-@pytest.mark.parametrize("value", [{"quant_method": "fp8"}, {"bits": 4}, "gptq", {}])
-def test_quantised(value):
-    text = refusal(config("llama", quantization_config=value))
-    assert text.startswith("quantization_config.quant_method: expected unquantised weights, found ")
-
-
 ROPE = {
     "linear": {"factor": 2.0},
     "llama3": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64},

@@ -184,7 +184,7 @@ def test_numba_only_through_jit(module):
             names = [node.module or ""]
         for name in names:
             if name.partition(".")[0] in ("numba", "llvmlite") and module != "jit":
-                assert module in ("numerics/fma", "numerics/vec"), f"{module}: {name}"
+                assert module in ("numerics/fma", "numerics/vec", "numerics/vec_int"), f"{module}: {name}"
                 assert name.startswith(("numba.core", "numba.np.arrayobj", "llvmlite")), f"{module}: {name}"
 
 

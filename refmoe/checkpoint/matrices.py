@@ -67,11 +67,11 @@ class Finder:
 
     def find(self, stem: str, rows: int, cols: int) -> Found:
         """The stored form of one [rows, cols] matrix."""
-        for suffixes, modules in self.families.items():
-            if all(stem + suffix in self.tensors for suffix in suffixes):
-                break
-        else:
+        whole = (suffixes for suffixes in self.families if all(stem + suffix in self.tensors for suffix in suffixes))
+        suffixes = next(whole, None)
+        if suffixes is None:
             return Found(missing=self._missing(stem))
+        modules = self.families[suffixes]
         parts = {suffix: self.tensors[stem + suffix] for suffix in suffixes}
         used = tuple(info.name for info in parts.values())
         rivals = [module for module in modules
@@ -144,11 +144,9 @@ class Finder:
         infos = list(parts.values())
         found, known = "+".join(info.dtype for info in infos), ", ".join("+".join(m.dtypes) for m in modules)
         text = f"dtype {found}, supported for a matrix: {known}"
-        beside = [m.suffixes[1:] for m in formats() if len(m.suffixes) > len(infos) and m.suffixes[0] == next(iter(parts))
-                  and allows(m.dtypes[0], infos[0].dtype)]
-        if len(infos) == 1 and beside:
-            text = f"dtype {found} and no {' or '.join(suffixes[0].lstrip('.') for suffixes in beside)} beside it"
-        return text
+        beside = [m.suffixes[1].lstrip(".") for m in formats()
+                  if len(m.suffixes) > 1 and m.suffixes[0] == next(iter(parts)) and allows(m.dtypes[0], infos[0].dtype)]
+        return f"dtype {found} and no {' or '.join(beside)} beside it" if len(infos) == 1 and beside else text
 
     def _named(self) -> str:
         if self.quantization is None:

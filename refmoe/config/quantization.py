@@ -19,8 +19,8 @@ _STORED = "the stored form of each tensor decides"
 _WEIGHTS_ONLY = "activations stay binary32: only the encoding of the weights is used"
 _CALIBRATION = "how the weights were found, not how they are stored"
 _KERNEL = "chooses an implementation, not what is stored"
-_MODULES = """quantization_status modules_to_not_convert modules_to_convert ignored_layers ignore exclude_modules lm_head block_name_to_quantize
-    modules_in_block_to_quantize module_name_preceding_first_block true_sequential inside_layer_modules"""
+_MODULES = """quantization_status modules_to_not_convert modules_to_convert ignored_layers ignore exclude_modules
+    lm_head block_name_to_quantize modules_in_block_to_quantize module_name_preceding_first_block true_sequential"""
 
 
 class Scheme(NamedTuple):
@@ -44,7 +44,7 @@ class Quantization:
         "k_scale", "v_scale", "q_scale"))  # fmt: skip
 
 
-def read(c: Config) -> Quantization | None:
+def encodings(c: Config) -> Quantization | None:
     """The quantisation of a config, every field of it accounted for; None if there is none."""
     present = [key for key in KEYS if c.has(key)]
     if not present:
@@ -70,8 +70,7 @@ _IGNORED = {
     "the cache keeps its own type": "kv_cache_scheme kv_cache_quant_algo kv_cache_quant_type",
     _CALIBRATION: """damp_percent damp_auto_increment static_groups dataset tokenizer batch_size pad_token_id mse
         max_input_length model_seqlen cache_block_outputs act_group_aware quantizer observer observer_kwargs dynamic
-        iters nsamples seqlen lr minmax_lr low_gpu_mem_usage enable_minmax_tuning enable_quanted_input enable_norm_bias_tuning
-        gradient_accumulate_steps scale_dtype amp autoround_version quant_block_list to_quant_block_names""",
+        scale_dtype""",
     _KERNEL: """exllama_config use_exllama disable_exllama use_cuda_fp16 backend do_fuse fuse_max_seq_len
         modules_to_fuse dequantize parallel_packing device pack_impl""",
     "names or describes the file": """model_name_or_path model_file_base_name producer meta version

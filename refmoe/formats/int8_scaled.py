@@ -37,7 +37,7 @@ unused = {".weight_zero_point": "the config says symmetric: there is no zero poi
 def stored_shapes(rows: int, cols: int, block_rows: int, block_cols: int, symmetric: int) -> dict:
     """Shapes of the stored tensors of a [rows, cols] matrix."""
     per_column, per_row = -(-rows // (block_rows or rows)), -(-cols // (block_cols or cols))
-    shapes = [(per_column, per_row)]
+    shapes: list = [(per_column, per_row)]
     if block_cols == 0:
         shapes += [(), (1,)] if block_rows == 0 else [(rows,)]
     found = {".weight": (rows, cols), ".weight_scale": shapes}

@@ -15,7 +15,7 @@ import pytest
 import safetensors.numpy
 
 from refmoe import checkpoint
-from refmoe.checkpoint import claims as claims_module
+from refmoe.checkpoint import matrices
 from refmoe.checkpoint.directory import Checkpoint
 from refmoe.checkpoint.safetensors import TensorInfo
 from refmoe.errors import CheckpointError
@@ -67,7 +67,7 @@ PLAIN = (plain("bf16", "BF16"), plain("f16", "F16"), plain("f32", "F32"))
 
 @pytest.fixture(autouse=True)
 def known_formats(monkeypatch):
-    monkeypatch.setattr(claims_module, "formats", lambda: (FP8, *PLAIN))
+    monkeypatch.setattr(matrices, "formats", lambda: (FP8, *PLAIN))
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ def test_a_file_that_shrinks_between_claim_and_load(tmp_path, arrays):
 
 def test_formats_are_discovered(monkeypatch):
     monkeypatch.undo()
-    found = claims_module.formats()
+    found = matrices.formats()
     assert {module.__name__.rpartition(".")[2] for module in found} >= {"f32", "bf16", "f16"}
     assert [len(module.suffixes) for module in found] == sorted((len(m.suffixes) for m in found), reverse=True)
 
@@ -276,11 +276,12 @@ def test_peak_memory_of_loading_is_the_weights_once(tmp_path):
     program = """
 import sys
 from types import SimpleNamespace
-from refmoe import checkpoint
-from refmoe.checkpoint import claims
+from refmoe import checkpoint, formats
+from refmoe.checkpoint import matrices
+formats.get("bf16")  # what it imports is not the weights'
 plain = SimpleNamespace(__name__="x.bf16", suffixes=(".weight",), dtypes=("BF16",),
                         stored_shapes=lambda rows, cols: {".weight": (rows, cols)})
-claims.formats = lambda: (plain,)
+matrices.formats = lambda: (plain,)
 expected = [("m", i, None, SimpleNamespace(kind="matrix", name=f"m{i}"), (4096, 2048)) for i in range(16)]
 program = SimpleNamespace(expected=lambda: expected, ignored_tensors=(), copies=())
 claimed = checkpoint.claim(checkpoint.open(sys.argv[1]), program)

@@ -1,0 +1,164 @@
+"""Vectors of the quantised formats: every code, extreme scales, partial blocks, zero points, orders of columns.
+
+Codes and scales are literal, or come from the bits of counter.fill_uniform; `Maker` names the stream of each.
+"""
+
+import numpy as np
+from golden_formats import SEED, draft
+
+from refmoe.numerics import codecs, counter
+
+NARROW = {"F32": lambda v: v, "BF16": codecs.f32_to_bf16, "F16": codecs.f32_to_f16}
+
+
+class Maker:
+    """Builds one vector: stored tensors by suffix, where each came from, settings."""
+
+    def __init__(self, format, name, rows, cols, hunts, bugs="", **params):
+        self.head, self.size, self.hunts, self.bugs = (format, name), (rows, cols), hunts, bugs.split()
+        self.params, self.stored, self.sources = params, {}, {}
+
+    def _bits(self, suffix, count):
+        stream = f"formats/{self.head[0]}/{self.head[1]}/{suffix.lstrip('._')}"
+        self.sources[suffix] = f"bits of uniform(seed={SEED}, stream={stream!r})"
+        return counter.fill_uniform(SEED, counter.stream_of(stream), count).view(np.uint32)
+
+    def codes(self, suffix, shape, dtype=np.uint8, among=None):
+        """Random codes: bits 9.. of the generator, or members of a list, chosen by them."""
+        bits = self._bits(suffix, int(np.prod(shape))) >> 9
+        values = bits & 0xFF if among is None else np.asarray(among)[bits % len(among)]
+        self.sources[suffix] += ", bits 9 to 16" if among is None else ", from bit 9 on, modulo the length of a list"
+        self.stored[suffix] = values.astype(dtype).reshape(shape)
+
+    def words(self, suffix, shape):
+        """Random 32-bit words: bits 9 to 24 of two draws each."""
+        bits = (self._bits(suffix, 2 * int(np.prod(shape))) >> 9) & 0xFFFF
+        self.sources[suffix] += ", bits 9 to 24 of two draws, the lower half first"
+        self.stored[suffix] = (bits[0::2] | bits[1::2] << 16).astype(np.uint32).reshape(shape)
+
+    def literal(self, suffix, values):
+        """An array as it is."""
+        self.stored[suffix] = values
+
+    def scales(self, suffix, shape, dtype, size=0.01, negative=False):
+        """Scales size * (1 + u), u uniform in (-1, 1) and not near -1, rounded to a dtype, whose name is a setting."""
+        stream = f"formats/{self.head[0]}/{self.head[1]}/{suffix.lstrip('._')}"
+        u = counter.fill_uniform(SEED, counter.stream_of(stream), int(np.prod(shape)))
+        values = np.float32(size) * (np.float32(1.25) + u)
+        if negative:
+            values[::3] = -values[::3]
+        self.sources[suffix] = f"{size} * (1.25 + uniform(seed={SEED}, stream={stream!r})), rounded to {dtype}"
+        self.given(suffix, values.reshape(shape), dtype)
+
+    def given(self, suffix, values, dtype):
+        """Scales of stated values, rounded to a dtype, whose name is a setting."""
+        self.stored[suffix] = NARROW[dtype](np.asarray(values, np.float32))
+        self.params[suffix] = dtype
+
+    def draft(self):
+        return draft(*self.head, *self.size, self.stored, self.params, self.hunts, self.bugs, self.sources)
+
+
+def _square_codes():
+    return np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+def fp8(format, suffix):
+    """Vectors of e4m3 codes with block scales."""
+    v = Maker(format, "every_code", 16, 16, "subnormals, 448, nan only at 0x7F and 0xFF, -0; fnuz; division",
+              "Q12 Q13", block_rows=4, block_cols=16)  # fmt: skip
+    v.literal(".weight", _square_codes())
+    v.given(suffix, [[1.5], [0.6875], [-2.25], [0.00321]], "F32")
+    yield v
+    if format == "fp8_block":
+        v = Maker(format, "partial_blocks", 9, 37, "last blocks cut in both directions; rows and columns of blocks "
+                  "exchanged; a scale chosen by lane", "Q13 Q18 Q19", block_rows=2, block_cols=8)  # fmt: skip
+        v.codes(".weight", (9, 37), among=[c for c in range(256) if c & 127 != 127])
+        v.scales(suffix, (5, 5), "F32", negative=True)
+        yield v
+        v = Maker(format, "tiny_and_large_scales", 8, 16, "scales of 1e-8 beside 1e-4; products that are subnormal, "
+                  "zero or above the range; a scale of 0", "Q15", block_rows=1, block_cols=8)  # fmt: skip
+        v.literal(".weight", np.tile(np.array([1, 7, 8, 0x38, 0x39, 0x7E, 0x81, 0xFE], np.uint8), (8, 2)))
+        v.given(suffix, [[1e-4, 1e-8], [1.3e-8, 2.7e-4], [1e-37, 1e-43], [1.4e-45, 3e38], [0.0, -0.0],
+                         [1.17e-38, 7.7e35], [-1e-8, -1e-4], [1e-30, 1e30]], "F32")  # fmt: skip
+        yield v
+        v = Maker(format, "bf16_scales", 6, 20, "scales read as f32 or f16; a product rounded to bf16",
+                  "Q13", block_rows=4, block_cols=6)  # fmt: skip
+        v.codes(".weight", (6, 20), among=[c for c in range(256) if c & 127 != 127])
+        v.scales(suffix, (2, 4), "BF16", size=0.003)
+        yield v
+        v = Maker(format, "e8m0_scales", 4, 32, "powers of two: code 0 is 2^-127, bias 127", "Q13",
+                  block_rows=2, block_cols=16, **{suffix: "F8_E8M0"})  # fmt: skip
+        v.codes(".weight", (4, 32), among=[c for c in range(256) if c & 127 != 127])
+        v.literal(suffix, np.array([[0, 120], [126, 254]], np.uint8))
+        yield v
+        v = Maker(format, "one_scale", 3, 17, "a file without blocks", "Q13", block_rows=0, block_cols=0)
+        v.codes(".weight", (3, 17), among=[c for c in range(256) if c & 127 != 127])
+        v.given(suffix, [0.0123], "F32")
+        yield v
+    else:
+        v = Maker(format, "channel_bf16", 7, 19, "one scale for each row, not column; a product rounded to bf16",
+                  "Q13 Q18", block_rows=1, block_cols=0)  # fmt: skip
+        v.codes(".weight", (7, 19), among=[c for c in range(256) if c & 127 != 127])
+        v.scales(suffix, (7, 1), "BF16")
+        yield v
+        v = Maker(format, "tensor_f32", 3, 21, "one scale; its inverse", "Q13", block_rows=0, block_cols=0)
+        v.codes(".weight", (3, 21), among=[c for c in range(256) if c & 127 != 127])
+        v.given(suffix, [0.0371], "F32")
+        yield v
+        v = Maker(format, "blocks", 6, 26, "blocks cut in both directions; scales in the other order", "Q13 Q18 Q19",
+                  block_rows=2, block_cols=9)  # fmt: skip
+        v.codes(".weight", (6, 26), among=[c for c in range(256) if c & 127 != 127])
+        v.scales(suffix, (3, 3), "F16")
+        yield v
+        v = Maker(format, "groups_e8m0", 4, 64, "groups of 32 with powers of two stored as bytes; bias applied twice",
+                  "Q08 Q13", block_rows=1, block_cols=32, **{suffix: "U8"})  # fmt: skip
+        v.codes(".weight", (4, 64), among=[c for c in range(256) if c & 127 != 127])
+        v.literal(suffix, np.array([[118, 121], [0, 127], [130, 119], [1, 254]], np.uint8))
+        yield v
+
+
+def int8():
+    """Vectors of signed bytes with scales and zero points."""
+    format, scale, zero = "int8_scaled", ".weight_scale", ".weight_zero_point"
+    v = Maker(format, "every_code", 16, 16, "two's complement, -128 included; excess 128", "Q07", block_rows=1,
+              block_cols=0, symmetric=1)  # fmt: skip
+    v.literal(".weight", _square_codes())
+    v.scales(scale, (16, 1), "BF16", negative=True)
+    yield v
+    v = Maker(format, "channel_asymmetric", 6, 18, "zero points added, left out, or of the wrong row; products in bf16",
+              "Q07 Q18 Q19", block_rows=1, block_cols=0, symmetric=0)  # fmt: skip
+    v.codes(".weight", (6, 18))
+    v.scales(scale, (6, 1), "BF16")
+    v.literal(zero, np.array([[-128], [127], [0], [-1], [53], [-77]], np.int8).view(np.uint8))
+    yield v
+    v = Maker(format, "groups", 4, 48, "group-major or row-major scales and zero points; a lane's scale", "Q18 Q19",
+              block_rows=1, block_cols=12, symmetric=0)  # fmt: skip
+    v.codes(".weight", (4, 48))
+    v.scales(scale, (4, 4), "F32")
+    v.codes(zero, (4, 4))
+    yield v
+    v = Maker(format, "symmetric_with_zeros", 3, 17, "zero points stored beside a symmetric encoding are used", "Q03",
+              block_rows=1, block_cols=0, symmetric=1)  # fmt: skip
+    v.codes(".weight", (3, 17))
+    v.scales(scale, (3, 1), "F16")
+    v.literal(zero, np.array([[3], [-5], [100]], np.int8).view(np.uint8))
+    yield v
+    v = Maker(format, "tensor_f32", 2, 19, "one scale and one zero point; the scale inverted", "Q13 Q19", block_rows=0,
+              block_cols=0, symmetric=0)  # fmt: skip
+    v.codes(".weight", (2, 19))
+    v.given(scale, [0.01234], "F32")
+    v.literal(zero, np.array([-7], np.int8).view(np.uint8))
+    yield v
+    v = Maker(format, "blocks", 5, 21, "blocks cut in both directions", "Q18 Q19", block_rows=2, block_cols=8,
+              symmetric=0)  # fmt: skip
+    v.codes(".weight", (5, 21))
+    v.scales(scale, (3, 3), "F16")
+    v.codes(zero, (3, 3))
+    yield v
+
+
+def drafts():
+    """All vectors."""
+    makers = [*fp8("fp8_block", ".weight_scale_inv"), *fp8("fp8_scaled", ".weight_scale"), *int8()]
+    return [maker.draft() for maker in makers]
