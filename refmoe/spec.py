@@ -37,7 +37,7 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Files", "", ("trace", "golden", "conformance")),
 )  # fmt: skip
 PLACES = {"rope": "config/rope.py"}  # clauses that are not <folder>/<name>.py or <name>.py
-NO_CLAUSE = {"numerics": ("vec", "vec_int"), "archs": ("parts", "parts_latent")}  # vec: a schedule, it defines no number
+NO_CLAUSE = {"numerics": ("vec", "vec_int"), "archs": ("parts", "parts_latent")}  # vec: schedules only
 
 INTRODUCTION = """\
 This document defines every bit that refmoe computes from a checkpoint and token ids. Whoever follows it, on any
