@@ -31,6 +31,15 @@ CONFIGS = {
         "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_hidden_layers": 16,
         "num_key_value_heads": 8, "num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 3584,
         "sliding_window": None, "rope_theta": 1000000.0},
+    "kimi-1b": _COMMON | {
+        "architectures": ["DeepseekV3ForCausalLM"], "model_type": "kimi_k2", "num_hidden_layers": 16,
+        "num_key_value_heads": 16, "intermediate_size": 3072, "first_k_dense_replace": 1, "moe_layer_freq": 1,
+        "n_routed_experts": 64, "num_experts_per_tok": 8, "n_shared_experts": 1, "moe_intermediate_size": 384,
+        "n_group": 1, "topk_group": 1, "topk_method": "noaux_tc", "scoring_func": "sigmoid", "norm_topk_prob": True,
+        "routed_scaling_factor": 2.827, "q_lora_rank": 384, "kv_lora_rank": 256, "qk_nope_head_dim": 64,
+        "qk_rope_head_dim": 32, "v_head_dim": 64, "attention_bias": False, "rope_theta": 50000.0,
+        "rope_scaling": {"type": "yarn", "factor": 8.0, "original_max_position_embeddings": 4096, "beta_fast": 1.0,
+                         "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0}},
     "qwen3-tiny": _COMMON | {
         "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "num_hidden_layers": 2, "head_dim": 64,
         "num_key_value_heads": 4, "hidden_size": 256, "intermediate_size": 512, "vocab_size": 1000,

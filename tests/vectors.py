@@ -15,7 +15,7 @@ needs_jit = pytest.mark.skipif(not jit.ENABLED, reason="the JIT is off: there is
 def share_everything(monkeypatch):
     """No launch is too small to be shared: `parts` above 1 always takes the parallel kernels."""
     if jit.ENABLED:
-        for name in ("attention", "elementwise", "matmul"):
+        for name in ("absorb", "attention", "elementwise", "latent", "matmul"):
             monkeypatch.setattr(f"refmoe.kernels.{name}.SMALL", 0)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from refmoe.jit import inlined, item_kernel, kernel
 from refmoe.kernels import team
 from refmoe.kernels.matrix import (
+    COLS,
     FIRST,
     PRODUCT,
     WORDS,
@@ -29,7 +30,7 @@ from refmoe.kernels.matrix import (
     vector_f32,
 )
 from refmoe.kernels.panels import LINE, PANEL, PANEL_BYTES, SPILL_BYTES, multiply, pack
-from refmoe.numerics.vec import TILE_COLS, address, call_item, view64
+from refmoe.numerics.vec import TILE_COLS, address, call_item, store16, view64
 
 FEW = 4 * TILE_COLS // 2  # sets with fewer rows of x than this are streamed
 SMALL = 1 << 19  # multiplications below which sharing costs more than it gains
@@ -39,8 +40,12 @@ MATRICES, SETS, ROWS, X, COLUMNS, X_ROWS, STARTS, TILES, PACKED, PLACES, OUT_ROW
 
 @inlined
 def product_item(stream, vector, block, item, slot):
-    """One panel of one matrix times one set of rows, with the two functions of the matrix's format."""
+    """One panel of one matrix times one set of rows, with the two functions of the matrix's format; or, of a job made
+    by `widen_rows`, rows of W_eff as they are."""
     b = view64(block, 13)
+    if b[X] == 0:
+        _widen_rows(vector, view64(b[MATRICES], WORDS), b[STARTS], b[ROWS], b[PLACES])
+        return
     work = view64(b[WORK] + item * 24, 3)
     s, m, first = work[0], work[1], work[2]
     d = view64(b[MATRICES] + (m * b[SETS] + s) * WORDS * 8, WORDS)
@@ -55,6 +60,14 @@ def product_item(stream, vector, block, item, slot):
         multiply(vector, d, first, last, packed, out, width, out_rows, scratch)
     else:
         stream(d, first, last, b[X], view64(b[X_ROWS] + low * 8, count), out, width, out_rows)
+
+
+@inlined
+def _widen_rows(vector, d, first, count, out):
+    vectors = (d[COLS] + 15) // 16
+    for r in range(count):
+        for k in range(vectors):
+            store16(out + (r * vectors + k) * LINE, vector(d, first + r, k))
 
 
 @item_kernel
@@ -73,6 +86,16 @@ def product_bf16(block, item, slot):
 def product_f16(block, item, slot):
     """product_item of binary16 elements."""
     product_item(stream_f16, vector_f16, block, item, slot)
+
+
+@kernel
+def widen_rows(d, first, count, out):
+    """Rows first .. first+count-1 of a matrix of any format as f32 at address out, each padded with +0 to whole
+    vectors of 16; `d` is its descriptor i64[16]."""
+    block = np.zeros(13, np.int64)
+    block[MATRICES], block[STARTS], block[ROWS], block[PLACES] = address(d), first, count, out
+    call_item(d[PRODUCT], address(block), np.int64(0), np.int64(0))
+    return block.shape[0]  # in use through its address until here
 
 
 @item_kernel

@@ -13,9 +13,12 @@ Origin      the absorbed form of latent attention (arXiv:2405.04434, 2.1.2): (W 
 
 import numpy as np
 
-from refmoe import formats
+from refmoe import formats, jit
 from refmoe.jit import kernel
 from refmoe.numerics import reduce
+
+if jit.ENABLED:
+    from refmoe.kernels.absorb import absorb
 
 
 @kernel
@@ -41,5 +44,8 @@ def plain(x, w, heads):
 def bind(weights, attrs, parts):
     """Engine call x f32[T,N*P] -> f32[T,N*R]."""
     (weight,), heads = weights, attrs["heads"]
-    decoded = formats.decode(weight)
-    return lambda x: plain(x, decoded, heads)
+    if not jit.ENABLED:
+        decoded = formats.decode(weight)
+        return lambda x: plain(x, decoded, heads)
+    operands = formats.row_blocks(weight, [0], weight.rows)  # owns the bytes the descriptor points into
+    return lambda x: absorb(x, operands.descriptors[0, 0], heads, weight.rows // heads, weight.cols, parts)

@@ -11,11 +11,16 @@ Origin      the absorbed form of latent attention (arXiv:2405.04434): the sum ov
             expanded once. Dissent: values expanded for every position, equal in real arithmetic (OK3)
 """
 
+from functools import lru_cache
+
 import numpy as np
 
-from refmoe import formats
+from refmoe import formats, jit
 from refmoe.jit import kernel
 from refmoe.numerics import reduce
+
+if jit.ENABLED:
+    from refmoe.kernels.matmul import matmul
 
 
 @kernel
@@ -39,5 +44,22 @@ def plain(x, w, width, heads):
 def bind(weights, attrs, parts):
     """Engine call x f32[T,N*R] -> f32[T,N*width]."""
     (weight,), heads, width = weights, attrs["heads"], attrs["width"]
-    decoded = formats.decode(weight)
-    return lambda x: plain(x, decoded, width, heads)
+    if not jit.ENABLED:
+        decoded = formats.decode(weight)
+        return lambda x: plain(x, decoded, width, heads)
+    rows = weight.rows // heads
+    operands = formats.row_blocks(weight, [(n + 1) * rows - width for n in range(heads)], width)
+
+    def call(x):
+        places, starts = _by_head(x.shape[0], heads)
+        (y,) = matmul(operands, x.reshape(-1, weight.cols), places, starts, places, parts)
+        return y.reshape(x.shape[0], heads * width)
+
+    return call
+
+
+@lru_cache(64)
+def _by_head(tokens, heads):
+    """Rows (token, head) in the order of heads, and where each head begins: one set of kernels.matmul for each."""
+    places = np.arange(tokens * heads).reshape(tokens, heads).T.reshape(-1).copy()
+    return places, np.arange(0, tokens * heads + 1, tokens)

@@ -23,10 +23,14 @@ Origin      arXiv:2405.04434 in the absorbed form (absorb_query before, expand_v
 
 import numpy as np
 
+from refmoe import jit
 from refmoe.jit import kernel
 from refmoe.numerics import reduce
 from refmoe.numerics.elementary import exp32
 from refmoe.numerics.fma import fma
+
+if jit.ENABLED:
+    from refmoe.kernels.latent import attend_latent
 
 CHUNK = 512
 
@@ -57,35 +61,49 @@ def _head(a, c, high, scale, y):
 
 
 @kernel
-def latent_attention(q, q_rope, c, positions, scale, y):
-    """Plain kernel: q f32[T,N,R], q_rope f32[T,N,Q], c f32[S,R+Q] as stored, positions i64[T] -> y f32[T,N,R]."""
-    rank, a = q.shape[2], np.empty(c.shape[1], np.float32)
+def joined(q, q_rope):
+    """(q[t,n], q_rope[t,n]): q f32[T,N,R], q_rope f32[T,N,Q] -> f32[T,N,R+Q]."""
+    rank = q.shape[2]
+    a = np.empty((q.shape[0], q.shape[1], rank + q_rope.shape[2]), np.float32)
     for t in range(q.shape[0]):
         for n in range(q.shape[1]):
-            a[:rank] = q[t, n]
-            a[rank:] = q_rope[t, n]
-            _head(a, c, positions[t], scale, y[t, n])
+            a[t, n, :rank] = q[t, n]
+            a[t, n, rank:] = q_rope[t, n]
+    return a
+
+
+@kernel
+def latent_attention(a, c, positions, scale, y):
+    """Plain kernel: a f32[T,N,R+Q], c f32[S,R+Q] as stored, positions i64[T] -> y f32[T,N,R]."""
+    for t in range(a.shape[0]):
+        for n in range(a.shape[1]):
+            _head(a[t, n], c, positions[t], scale, y[t, n])
 
 
 def plain(q, q_rope, latent, k_rope, positions, scale, heads):
     """The op through the plain kernel; latent and k_rope hold all positions of the sequence; see Signature."""
-    tokens = q.shape[0]
-    y = np.empty((tokens, heads, latent.shape[1]), np.float32)
+    y = np.empty((q.shape[0], heads, latent.shape[1]), np.float32)
     rows = np.concatenate([latent, k_rope], axis=1)
-    shaped = (array.reshape(tokens, heads, -1) for array in (q, q_rope))
-    latent_attention(*shaped, rows, positions, np.float32(scale), y)
-    return y.reshape(tokens, -1)
+    latent_attention(_queries(q, q_rope, heads), rows, positions, np.float32(scale), y)
+    return y.reshape(q.shape)
+
+
+def _queries(q, q_rope, heads):
+    return joined(q.reshape(q.shape[0], heads, -1), q_rope.reshape(q.shape[0], heads, -1))
 
 
 def bind(weights, attrs, parts):
-    """Engine call (q, q_rope, latent, k_rope, positions, cache): latent and k_rope are the new rows; cache lists
-    (first row, last row, LayerCache)."""
+    """Engine call (q, q_rope, latent, k_rope, positions, cache); cache lists (first row, last row, LayerCache)."""
     heads, scale = attrs["heads"], np.float32(attrs["scale"])
 
     def call(q, q_rope, latent, k_rope, positions, cache):
         y = np.empty_like(q)
         for first, last, layer in cache:
-            layer.append(latent[first:last], k_rope[first:last])
+            at = layer.append(latent[first:last], k_rope[first:last])
+            if jit.ENABLED:
+                a = _queries(q[first:last], q_rope[first:last], heads)
+                attend_latent(layer.tag, a, layer.k_table, at, latent.shape[1], scale, y[first:last], parts)
+                continue
             y[first:last] = plain(q[first:last], q_rope[first:last], *layer.rows(), positions[first:last], scale, heads)
         return y
 
