@@ -177,16 +177,32 @@ def _text(model: "Model", golden: Golden, prompt: list[int]) -> Result:
     return Result(golden, "not conformant", words, {"text": made})
 
 
+def _follow(model: "Model", prompt: list[int], listed: list[int | None], first: int) -> tuple[list[int], np.ndarray]:
+    """The ids, ours where none is published, and our logits from position `first` on, without that of the last id."""
+    sequence, ids, rows = model.engine.sequence(), list(prompt), list[np.ndarray]()
+
+    def advance(end: int) -> None:
+        at = sequence.length
+        if at < first:
+            model.engine.run([(sequence, ids[at:first])])
+        if sequence.length < end:
+            rows.append(model.engine.run([(sequence, ids[sequence.length : end])], every=True)[0])
+
+    for token in listed:
+        if token is None:
+            advance(len(ids))
+            token = _best(rows[-1][-1])
+        ids.append(token)
+    advance(len(ids) - 1)
+    return ids, np.concatenate(rows)
+
+
 def _steps(model: "Model", golden: Golden, prompt: list[int], listed: list[int | None]) -> Result:
     """Every published step on the published ids before it; where an id is not published (None), ours is taken."""
-    ids = list(prompt)
-    for token in listed[: next((n for n in reversed(range(len(listed))) if listed[n] is None), -1) + 1]:
-        ids.append(_best(rows_of(model, ids, len(ids) - 1)[0]) if token is None else token)
-    ids += [token for token in listed[len(ids) - len(prompt) :] if token is not None]
-    wanted = golden.data.get("prompt_logprobs")
-    first = 0 if wanted else len(prompt) - 1
+    first = 0 if golden.data.get("prompt_logprobs") else len(prompt) - 1
     bits = bits_of(golden.arithmetic, model)
-    ours, rough = (rows_of(model, ids[:-1], first, b) for b in (None, bits))
+    ids, ours = _follow(model, prompt, listed, first)
+    rough = rows_of(model, ids[:-1], first, bits)
     moved = np.abs(rough.astype(np.float64) - ours).max(-1)
     ties: list[tuple[int, int, int, float, float]] = []
     wrong: list[tuple[int, int, int, float, float]] = []

@@ -195,7 +195,7 @@ def program_digest(entry: Entry) -> str | None:
 
 def quantisation(config: dict[str, Any]) -> str | None:
     """The method a config.json names, None for plain weights."""
-    stated = config.get("quantization_config")
+    stated = config.get("quantization_config") or config.get("compression_config")
     return str(stated.get("quant_method")) if isinstance(stated, dict) else None
 
 

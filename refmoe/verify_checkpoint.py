@@ -113,8 +113,7 @@ def check(location: str | os.PathLike[str], goldens: str | os.PathLike[str] | No
         digest, bad = scan(opened)
         structure |= {"content_digest": digest, "not_finite": bad}
         problems += [f"{tensor}: {nans} nan, {infs} inf" for tensor, (nans, infs) in bad.items()]
-    method = published.quantisation(opened.config)
-    found, notes = published.candidates(known, built, method, os.fspath(location), digest, name)
+    found, notes = published.candidates(known, built, structure["quantisation"], os.fspath(location), digest, name)
     report = Report(str(opened.path), structure, problems, [], notes, listed=only_list)
     report.recognised = [{"checkpoint": one.entry.checkpoint, "by": one.why} for one in found]
     report.ambiguous = len(found) > 1 and found[0].why == "config"
@@ -142,6 +141,7 @@ def _structure(opened: checkpoint.Checkpoint, built: program.Program,
         "tensors": len(opened.tensors),
         "ignored_tensors": len(claims.ignored),
         "formats": [name for name, size in claims.nbytes.items() if size and name not in ("vector", "ignored")],
+        "quantisation": published.quantisation(opened.config),
         "vocabulary_rows": int(built.dims["V"]),
         "tokenizer_ids": None,
     }
@@ -243,6 +243,8 @@ def obstacle(golden: Golden, structure: dict[str, Any]) -> str | None:
         return f"known to be wrong: {golden.note}"
     if golden.weights:
         return f"made with other weights: {golden.weights}"
+    if (formats := [name for name in structure["formats"] if name not in PLAIN]) and not structure["quantisation"]:
+        return f"of the published weights; these are stored as {', '.join(formats)}"
     if golden.kind == "perplexity":
         return f"needs a text that is not part of this package: {golden.data['text']}"
     if golden.arithmetic not in ("float32", *conformance.BITS):

@@ -264,6 +264,14 @@ def test_reasons(tmp_path):
     assert run(tiny.TINY / "qwen3_moe", "--goldens", file)[0] == 3
 
 
+def test_weights_in_another_encoding():
+    golden = published.Golden("x", "greedy", "float32", "good", "", "", {}, {"prompt_ids": [1], "ids": [2]})
+    facts = {"formats": ["bf16", "q8_0"], "quantisation": None, "vocabulary_rows": 9, "tokenizer_ids": None}
+    assert verify_checkpoint.obstacle(golden, facts) == "of the published weights; these are stored as q8_0"
+    assert verify_checkpoint.obstacle(golden, facts | {"quantisation": "gptq"}) is None
+    assert verify_checkpoint.obstacle(golden, facts | {"formats": ["f32", "bf16", "f16"]}) is None
+
+
 def test_weak_goldens_decide_nothing(tmp_path):
     file = goldens(tmp_path, keep=lambda one: one["id"] == "greedy-float32")
     entry = json.loads(file.read_text("utf-8"))
