@@ -236,6 +236,11 @@ def _cached(op: str) -> list[str]:
     return [param.name for param in signature.load(op)[0].params if param.axes and param.axes[0] == "S"]
 
 
+def _is_vector(param: signature.Param) -> bool:
+    """Vectors of weights have other axes than rows of tokens (T), of a cache (S), or of any shape."""
+    return param.dtype == "f32" and param.axes is not None and param.axes[0] not in ("T", "S", "...")
+
+
 def _fast(case: Case, parts: int) -> Any:
     attrs, weights, inputs = dict(case.attrs), list[Any](), []
     for param in signature.load(case.op)[0].params:
@@ -248,7 +253,7 @@ def _fast(case: Case, parts: int) -> Any:
             weights.append([ops.wrap(matrix) for matrix in array])
         elif param.dtype == "matrix":
             weights.append(ops.wrap(array))
-        elif len(param.axes) == 1 and param.dtype == "f32" and param.axes != ("...",):  # a vector of weights
+        elif _is_vector(param):
             weights.append(array)
         else:
             inputs.append(array)
@@ -257,7 +262,9 @@ def _fast(case: Case, parts: int) -> Any:
 
 def _attend(case: Case, parts: int) -> np.ndarray:
     """Attention over a cache: the earlier rows are stored first, the last T rows belong to the queries."""
-    arrays = {p.name: case.tensors[p.name] for p in signature.load(case.op)[0].params if p.axes}
+    slots = [param for param in signature.load(case.op)[0].params if param.axes]
+    arrays = {param.name: case.tensors[param.name] for param in slots if not _is_vector(param)}
+    weights = tuple(case.tensors[param.name] for param in slots if _is_vector(param))
     kept = _cached(case.op)
     positions, (a, b) = arrays["positions"], (arrays[name] for name in kept)
     first = a.shape[0] - positions.shape[0]
@@ -271,4 +278,4 @@ def _attend(case: Case, parts: int) -> np.ndarray:
     layer = sequence.layers[0]
     layer.append(a[:first], b[:first])
     new = {name: array[first:] if name in kept else array for name, array in arrays.items()}
-    return ops.get(case.op).bind((), case.attrs, parts)(*new.values(), [(0, positions.shape[0], layer)])
+    return ops.get(case.op).bind(weights, case.attrs, parts)(*new.values(), [(0, positions.shape[0], layer)])

@@ -1,7 +1,8 @@
 """Attention schedule: four query heads of one token and one KV head at a time, over the chunks of a KV cache.
 
-The bits are those of ops.attention: scores by the one reduction, exact maximum, correctly rounded exp, absolute chunks
-of CHUNK positions whose sums are added in ascending order. The work items (token, KV head, four heads) are shared
+The bits are those of ops.attention and, with sinks, of ops.attention_sinks: scores by the one reduction, exact maximum,
+correctly rounded exp, absolute chunks of CHUNK positions whose sums are added in ascending order. Without sinks every
+head has the sink -inf, whose weight +0 begins the denominator. The work items (token, KV head, four heads) are shared
 between the threads of kernels.team.
 
 Cache layout: a table of chunk addresses; a chunk is [kv_heads][CHUNK][vectors * 16] stored elements, rows padded with
@@ -14,6 +15,7 @@ import numpy as np
 from refmoe.jit import item_kernel, kernel
 from refmoe.kernels import team
 from refmoe.kernels.elementwise import exp16
+from refmoe.numerics.elementary import exp32
 from refmoe.numerics.vec import (
     BF16,
     F32,
@@ -46,7 +48,8 @@ VECTOR = 64  # bytes of 16 f32
 AHEAD = 4096  # bytes between the key being read and the one asked for: four rows at once defeat hardware prefetch
 # Operands of a job, int64: addresses, counts and sizes
 (Q, K_TABLE, V_TABLE, OUT, TOKENS, POSITION, WINDOW, SCALE, HEADS, KV_HEADS, HEAD_DIM, SCRATCH,
- SCRATCH_BYTES) = range(13)
+ SCRATCH_BYTES, SINKS) = range(14)
+NO_SINKS = np.empty(0, np.float32)
 SMALL = 1 << 16  # products q.k below which sharing costs more than it gains
 
 
@@ -72,9 +75,14 @@ def _fill(scores, first, last):
 
 
 @kernel
-def _weights(scores, count, spare):
-    """Scores -> exp(score - maximum) in place, for `count` positions (a multiple of 16) and four heads."""
-    top = splat(np.float32(-np.inf))
+def _weights(scores, count, spare, total):
+    """Scores -> exp(score - maximum) in place, for `count` positions (a multiple of 16) and four heads.
+
+    The four sinks in `total` take part in the maximum and become their weights.
+    """
+    for i in range(16):
+        store1(spare + i * 4, total[i % 4])
+    top = load16(F32, spare)
     for i in range(0, count * 16, VECTOR):
         top = vmax(load16(F32, scores + i), top)
     store16(spare, top)
@@ -86,6 +94,7 @@ def _weights(scores, count, spare):
                 m = other
         for i in range(0, 16, 4):
             store1(spare + (head + i) * 4, m)
+        total[head] = exp32(np.float32(total[head] - m))
     top = load16(F32, spare)
     for i in range(0, count * 16, VECTOR):
         store16(scores + i, exp16(vsub(load16(F32, scores + i), top)))
@@ -155,8 +164,11 @@ def _write_heads(sums, total, heads, head_dim, vectors, out):
 
 
 @kernel
-def _attend(tag, q, k_table, v_table, head, heads, group, head_dim, low, high, scale, out, scores, work):
-    """`heads` query heads of one token at q, all of KV head `group`, over positions low..high inclusive."""
+def _attend(tag, q, k_table, v_table, head, heads, group, head_dim, low, high, scale, sinks, out, scores, work):
+    """`heads` query heads of one token at q, all of KV head `group`, over positions low..high inclusive.
+
+    sinks: address of one number for each head of the model, or 0
+    """
     vectors = (head_dim + 15) // 16
     row_bytes = vectors * 16 * tag.itemsize
     offset = group * CHUNK * row_bytes
@@ -167,8 +179,10 @@ def _attend(tag, q, k_table, v_table, head, heads, group, head_dim, low, high, s
     _scores(tag, k_table, offset, row_bytes, vectors, base, end, packed, scale, scores)
     _fill(scores, np.int64(0), low - base)
     _fill(scores, high + 1 - base, end - base)
-    _weights(scores, end - base, spare)
-    total = np.zeros(4, np.float32)
+    total = np.empty(4, np.float32)
+    for i in range(4):
+        total[i] = load1(sinks + (head + min(i, heads - 1)) * 4) if sinks != 0 else np.float32(-np.inf)
+    _weights(scores, end - base, spare, total)
     for i in range(vectors * 4):
         store16(sums + i * VECTOR, splat(np.float32(0.0)))
     for start in range(base // CHUNK * CHUNK, end, CHUNK):
@@ -183,7 +197,7 @@ def _attend(tag, q, k_table, v_table, head, heads, group, head_dim, low, high, s
 @kernel
 def _item(tag, block, item, slot):
     """One token, one KV head, four of its query heads."""
-    b = view64(block, 13)
+    b = view64(block, 14)
     tokens, heads, kv_heads, head_dim = b[TOKENS], b[HEADS], b[KV_HEADS], b[HEAD_DIM]
     ratio = heads // kv_heads
     fours, width = (ratio + 3) // 4, heads * head_dim * 4
@@ -193,8 +207,8 @@ def _item(tag, block, item, slot):
     chunks = high // CHUNK + 1
     scores = b[SCRATCH] + slot * b[SCRATCH_BYTES]
     _attend(tag, b[Q] + t * width, view64(b[K_TABLE], chunks), view64(b[V_TABLE], chunks), group * ratio + four * 4,
-            min(4, ratio - four * 4), group, head_dim, low, high, load1(b[SCALE]), b[OUT] + t * width,
-            scores + _work_bytes(head_dim), scores)
+            min(4, ratio - four * 4), group, head_dim, low, high, load1(b[SCALE]), b[SINKS],
+            b[OUT] + t * width, scores + _work_bytes(head_dim), scores)
 
 
 @kernel
@@ -217,9 +231,10 @@ ITEM = {np.dtype(np.float32): _item_f32, np.dtype(np.uint16): _item_bf16}
 
 
 @kernel
-def _attention(control, item, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, shares):
+def _attention(control, item, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, sinks, out,
+               shares):
     """Fill in the operands and do the work."""
-    block, tokens = np.empty(13, np.int64), q.shape[0]
+    block, tokens = np.empty(14, np.int64), q.shape[0]
     size = (min(window, position + tokens) + 32) * 16 + _work_bytes(head_dim)
     scratch, factor = np.empty(shares * size // 4, np.float32), np.empty(1, np.float32)
     factor[0] = scale
@@ -227,17 +242,20 @@ def _attention(control, item, q, k_table, v_table, position, heads, kv_heads, he
     block[TOKENS], block[POSITION], block[WINDOW], block[SCALE] = tokens, position, window, address(factor)
     block[HEADS], block[KV_HEADS], block[HEAD_DIM] = heads, kv_heads, head_dim
     block[SCRATCH], block[SCRATCH_BYTES] = address(scratch), size
+    block[SINKS] = address(sinks) if sinks.shape[0] > 0 else 0
     team.run(control, item, block, tokens * kv_heads * ((heads // kv_heads + 3) // 4), shares)
-    return scratch.shape[0] + factor.shape[0]  # in use through their addresses until here
+    return scratch.shape[0] + factor.shape[0] + sinks.shape[0]  # in use through their addresses until here
 
 
-def attend_rows(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, parts):
+def attend_rows(tag, q, k_table, v_table, position, heads, kv_heads, head_dim, scale, window, out, parts,
+                sinks=NO_SINKS):
     """Attention of consecutive positions `position`, `position`+1, ... of one sequence.
 
     tag          stored element of the cache (numerics.vec); tables int64[chunks]: addresses, see the module docstring
     q, out       f32[T, heads * head_dim] contiguous; window: number of visible positions, itself included
     parts        number of shares, one per thread; any number gives the same bits
+    sinks        f32[heads] contiguous, or nothing
     """
     shares = 1 if q.size * (position + q.shape[0]) < SMALL else parts
     _attention(team.gather(shares), ITEM[tag.dtype](), q, k_table, v_table, position, heads, kv_heads, head_dim, scale,
-               window, out, shares)
+               window, sinks, out, shares)

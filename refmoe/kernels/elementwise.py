@@ -1,4 +1,4 @@
-"""Sixteen-lane schedules of the row-wise ops: exp, SwiGLU, RMSNorm. Bits as in the plain kernels of the ops."""
+"""Sixteen-lane schedules of the row-wise ops: exp, both SwiGLUs, RMSNorm. Bits as in the plain kernels of the ops."""
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from refmoe.numerics.elementary import EXP_COEFFICIENTS, LN2_HI, LN2_LO, LOG2E, 
 from refmoe.numerics.vec import (
     F32,
     address,
+    load1,
     load16,
     load_partial,
     narrow,
@@ -111,3 +112,42 @@ def norm_rows(x, w, eps, out):
     size = w.shape[0]
     for row in range(x.size // size):
         _norm_row(address(x) + row * size * 4, address(w), size, eps, address(out) + row * size * 4)
+
+
+@kernel
+def _clamped16(gate, up, limit, alpha):
+    one = splat(np.float32(1.0))
+    high, low = splat(limit), splat(np.float32(-limit))
+    gate = vmin(high, gate)
+    up = vmax(low, vmin(high, up))
+    e = exp16(vsub(splat(np.float32(-0.0)), vmul(splat(alpha), gate)))
+    return vmul(vadd(up, one), vdiv(gate, vadd(one, e)))
+
+
+@item_kernel
+def _clamped_item(block, item, slot):
+    """STRETCH consecutive results; block: addresses of x, out, limit and alpha, and the number of results."""
+    b = view64(block, 5)
+    limit, alpha = load1(b[2]), load1(b[3])
+    pair = np.zeros(32, np.float32)  # sixteen gates, sixteen ups
+    for i in range(item * STRETCH, min(b[4], (item + 1) * STRETCH), 16):
+        count = min(16, b[4] - i)
+        for lane in range(count):
+            pair[lane], pair[16 + lane] = load1(b[0] + (i + lane) * 8), load1(b[0] + (i + lane) * 8 + 4)
+        y = _clamped16(load16(F32, address(pair)), load16(F32, address(pair) + 64), limit, alpha)
+        store_partial(b[1] + i * 4, y, count)
+
+
+@kernel
+def _clamped(control, item, x, numbers, out, shares):
+    block = np.empty(5, np.int64)
+    block[0], block[1], block[4] = address(x), address(out), out.shape[0]
+    block[2], block[3] = address(numbers), address(numbers) + 4
+    team.run(control, item, block, (out.shape[0] + STRETCH - 1) // STRETCH, shares)
+    return numbers.shape[0]  # in use through its address until here
+
+
+def clamped_rows(x, limit, alpha, out, parts):
+    """The clamped gated unit of interleaved flat contiguous x f32[2*S] -> out f32[S], shared between `parts` threads."""
+    shares = 1 if out.shape[0] < SMALL else parts
+    _clamped(team.gather(shares), _clamped_item(), x, np.array((limit, alpha), np.float32), out, shares)

@@ -18,7 +18,7 @@ from refmoe.jit import kernel
 from refmoe.numerics import reduce
 
 if jit.ENABLED:
-    from refmoe.kernels.matmul import matmul
+    from refmoe.kernels.grouped import expert_products
 
 
 @kernel
@@ -28,22 +28,6 @@ def expert_linear(x, ids, w, y):
         for j in range(ids.shape[1]):
             for f in range(w.shape[1]):
                 y[t, j, f] = reduce.dot(w[ids[t, j], f], x[t, min(j, x.shape[1] - 1)])
-
-
-@kernel
-def by_expert(ids, experts, share):
-    """Choices ids i64[S] sorted by expert, order kept: starts i64[E+1], choice i64[S], row i64[S] = choice // share."""
-    starts = np.zeros(experts + 1, np.int64)
-    for s in range(ids.shape[0]):
-        starts[ids[s] + 1] += 1
-    for e in range(experts):
-        starts[e + 1] += starts[e]
-    fill, choice, row = starts.copy(), np.empty(ids.shape[0], np.int64), np.empty(ids.shape[0], np.int64)
-    for s in range(ids.shape[0]):
-        choice[fill[ids[s]]] = s
-        row[fill[ids[s]]] = s // share
-        fill[ids[s]] += 1
-    return starts, choice, row
 
 
 def plain(x, ids, w):
@@ -65,12 +49,5 @@ def bind_many(together, parts):
     if not jit.ENABLED:
         stacks = [np.stack([formats.decode(weight) for weight in experts]) for experts in kinds]
         return lambda x, ids: [plain(x, ids, stack) for stack in stacks]
-    operands, experts = formats.operands(kinds), len(kinds[0])
-
-    def call(x, ids):
-        share = ids.shape[1] if x.ndim == 2 else 1  # choices that read the same row of x
-        starts, choice, row = by_expert(ids.reshape(-1), experts, share)
-        outs = matmul(operands, x.reshape(-1, x.shape[-1]), row, starts, choice, parts)
-        return [out.reshape(*ids.shape, out.shape[1]) for out in outs]
-
-    return call
+    operands = formats.operands(kinds)
+    return lambda x, ids: expert_products(operands, x, ids, parts)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from refmoe import ops
-from refmoe.ops.expert_linear import by_expert
 from tests import vectors
 from tests.oracles import expert_linear as oracle
 
