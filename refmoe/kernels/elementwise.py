@@ -148,6 +148,6 @@ def _clamped(control, item, x, numbers, out, shares):
 
 
 def clamped_rows(x, limit, alpha, out, parts):
-    """The clamped gated unit of interleaved flat contiguous x f32[2*S] -> out f32[S], shared between `parts` threads."""
+    """The clamped gated unit of interleaved flat contiguous x f32[2*S] -> out f32[S], shared by `parts` threads."""
     shares = 1 if out.shape[0] < SMALL else parts
     _clamped(team.gather(shares), _clamped_item(), x, np.array((limit, alpha), np.float32), out, shares)

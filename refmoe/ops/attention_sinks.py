@@ -6,9 +6,9 @@ Semantics   as attention, but y[t,n] = sum over j of v[j] * exp(s[j] - m) / (exp
             exp(s[j] - m)), where m is the maximum of the s[j] and sinks[n]; the sink is not scaled
 Order       R1 to R9 of attention, except: R4 m = max of s and the sink, exact; R8 l = l + l_c from exp(sink - m), the
             difference rounded, exp correctly rounded: the sink is the first term, before the first chunk
-Special     as attention; a sink of -inf gives the bits of attention; a sink of +inf or nan makes the row of its head nan
+Special     as attention; a sink of -inf gives the bits of attention; one of +inf or nan makes the row of its head nan
 Errors      as attention
-Golden      attention_sinks: bf16_like_sinks, chunk_boundary, dominating_sink, grouped_heads, negligible_sink,
+Golden      attention_sinks: chunk_boundary, dominating_sink, grouped_heads, negligible_sink,
             odd_head_dim, sink_is_not_scaled, special_sinks, window_boundary
 Origin      gpt-oss (arXiv:2309.17453 for the idea). Dissent: a sink added to the finished denominator
 """

@@ -42,7 +42,10 @@ def test_fast_equals_plain(rows, k, experts, width):
                 vectors.assert_same(call(x, ids), plain, f"x {shape}, {parts} parts")
 
 
+@vectors.needs_jit
 def test_choices_are_sorted_by_expert_and_keep_their_order():
+    from refmoe.kernels.grouped import by_expert
+
     ids = np.array([3, 0, 3, 2, 0, 3])
     starts, choice, row = by_expert(ids, 5, 2)
     assert starts.tolist() == [0, 2, 2, 3, 6, 6]
