@@ -95,6 +95,8 @@ class Program(Tables):
             size = prod(self.sizes(tensor.shape)) * (layers[role] if "{l}" in tensor.name else 1)
             stack = "{e}" in tensor.name
             active = size * self.dims["K"] if stack else size
+            if tensor.kind == "vector" and tensor.shape.startswith("E,"):  # one vector for each expert
+                active = size // self.dims["E"] * self.dims["K"]
             counts["total"] += size * self.dims["E"] if stack else size
             counts["active"] += active
             if tensor.kind == "vector":

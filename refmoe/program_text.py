@@ -23,6 +23,8 @@ WORDS = {
     "M": "expert width",
     "S": "shared expert width",
     "clip_qkv": "limit of q, k, v",
+    "limit": "of gate and up",
+    "alpha": "in the gate's sigmoid",
     "A": "rank of queries",
     "R": "rank of latents",
     "P": "unrotated head dim",
@@ -36,6 +38,7 @@ WORDS = {
 ROUTERS = {
     "route_softmax_topk": "softmax over all experts, top-{K}, weights as they are",
     "route_softmax_topk_renorm": "softmax over all experts, top-{K}, weights renormalised",
+    "route_topk_softmax": "top-{K} of the logits, softmax over the chosen",
     "route_softmax_groups": "softmax over all experts, top-{K} in {open_groups} of {groups} groups, times {factor}",
     "route_sigmoid_groups": "sigmoid, top-{K} by score + bias in {open_groups} of {groups} groups, times {factor}",
     "route_sigmoid_groups_renorm": "sigmoid, top-{K} by score + bias in {open_groups} of {groups} groups, "

@@ -28,10 +28,11 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "route_softmax_topk", "route_softmax_topk_renorm", "expert_linear", "swiglu", "combine", "add", "logits",
         "argmax", "route_sigmoid_groups", "route_sigmoid_groups_renorm", "route_softmax_groups",
         "scale_by_sigmoid", "clip", "split_heads", "absorb_query", "expand_value", "latent_attention",
+        "attention_sinks", "route_topk_softmax", "expert_linear_bias", "swiglu_clamped",
     )),
     ("Programs", "archs", (
         "program", "rope", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe",
-        "qwen2_moe", "olmoe", "deepseek_v3", "deepseek_v2", "kimi_k2",
+        "qwen2_moe", "olmoe", "deepseek_v3", "deepseek_v2", "kimi_k2", "gpt_oss",
     )),
     ("Sampling", "", ("sampler",)),
     ("Files", "", ("trace", "golden", "conformance")),

@@ -42,7 +42,8 @@ class Step:
 class Tensor:
     """A declared tensor. matrix: `name` is a stem without suffix, stored in any format; vector: a full name.
 
-    {l} in the name stands for the layer, {e} for the expert; `shape` is in axis letters, "N*D,H".
+    {l} in the name stands for the layer, {e} for the expert; `shape` is in axis letters, "N*D,H". A stem that ends in
+    [{e}] is a slice of a tensor that stacks all experts (checkpoint.stacked); a vector "E,..." has a row for each.
     """
 
     kind: str

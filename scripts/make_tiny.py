@@ -35,7 +35,9 @@ def values(role: str, name: str, shape: tuple[int, ...], seed: int, tied: bool) 
     def normal(scale: float) -> np.ndarray:
         return counter.fill_normal(seed, counter.stream_of(name), count, scale).reshape(shape)
 
-    if len(shape) == 2:
+    if role == "sinks":
+        return normal(1.5)
+    if len(shape) == 2 and not role.startswith("b_"):
         gain = {"embed": 0.6 if tied else 1.0, "lm_head": 3.5 / shape[1] ** 0.5, "router": 2.5 / shape[1] ** 0.5}
         return normal(gain.get(role, 1.6 / shape[1] ** 0.5))
     if not role.endswith("norm"):
@@ -66,9 +68,16 @@ def weights(name: str, seed: int) -> dict[str, np.ndarray]:
     built = program.build(settings, name)
     tied = settings["tie_word_embeddings"]
     found: dict[str, np.ndarray] = {}
-    for role, _, _, tensor, shape in built.expected():
-        full = tensor.name + (".weight" if tensor.kind == "matrix" else "")
-        found[full] = stored(values(role, full, shape, seed, tied), "f32" if role == "router_bias" else kind)
+    stacks: dict[str, list[np.ndarray]] = {}
+    for role, _, expert, tensor, shape in built.expected():
+        stem = tensor.name.removesuffix(f"[{expert}]")
+        full = tensor.name + (".weight" if tensor.kind == "matrix" and stem == tensor.name else "")
+        array = stored(values(role, full, shape, seed, tied), "f32" if role == "router_bias" else kind)
+        if stem == tensor.name:
+            found[full] = array
+        else:
+            stacks.setdefault(stem, []).append(array.T)
+            found[stem] = np.stack(stacks[stem])
     return found
 
 

@@ -27,4 +27,18 @@ RECIPES = {
         config("olmoe", "60 18 2 6 2 - 85", num_experts=6, num_experts_per_tok=2, norm_topk_prob=True,
                attention_bias=True, clip_qkv=0.75, **parameters("default", 500000.0)),
         "f32", 17, 26, 1),
+    "gpt_oss": (
+        config("gpt_oss", "34 22 3 6 2 10 97", num_local_experts=7, num_experts_per_tok=3, experts_per_token=3,
+               sliding_window=5, layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+               attention_bias=True, swiglu_limit=1.25, initial_context_length=16, router_aux_loss_coef=0.9,
+               output_router_logits=False, rope_theta=150000,
+               rope_scaling={"beta_fast": 32.0, "beta_slow": 1.0, "factor": 4.0, "rope_type": "yarn",
+                             "original_max_position_embeddings": 16, "truncate": False}),
+        "bf16", 18, 44, 2),
+    "gpt_oss-square-raw": (
+        config("gpt_oss", "38 38 2 5 1 12 83", num_local_experts=11, num_experts_per_tok=2, sliding_window=6,
+               attention_bias=False, swiglu_limit=0.75, swiglu_alpha=1.25,
+               **parameters("yarn", 10000.0, factor=8.0, original_max_position_embeddings=8, beta_fast=4.0,
+                            truncate=True)),
+        "f16", 17, 53, 1),
 }  # fmt: skip

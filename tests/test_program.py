@@ -25,6 +25,7 @@ from refmoe.steps import matrix, step, vector
 LATENT = ({"q_lora_rank": None}, {"attention_bias": True, "norm_topk_prob": False}, {"first_k_dense_replace": 9})
 VARIANTS = {
     "llama": ({"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},),
+    "gpt_oss": ({"attention_bias": False, "layer_types": ["full_attention"] * 4},),
     "olmoe": ({"attention_bias": True, "clip_qkv": 2.5, "norm_topk_prob": True},),
     "qwen3": ({"attention_bias": True, "use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},),
     "qwen2_moe": ({"mlp_only_layers": [1], "norm_topk_prob": True, "qkv_bias": False},),
@@ -35,7 +36,7 @@ VARIANTS = {
 TRACE_NAMES = (
     "attn_norm q k v q_norm k_norm q_rope k_rope attn o attn_out ffn_norm router_logits route_ids route_weights "
     "expert_gate expert_up expert_act expert_down combine ffn_out gate up act down "
-    "shared_gate shared_up shared_act shared_down shared_gate_logit shared moe q_clip k_clip v_clip "
+    "shared_gate shared_up shared_act shared_down shared_gate_logit shared moe q_clip k_clip v_clip expert_gate_up "
     "q_a q_a_norm q_nope q_pe kv_a latent k_pe kv_a_norm q_latent attn_latent"
 )
 
@@ -83,10 +84,12 @@ def test_parameters_are_the_sum_of_expected(family):
     for program in built(family):
         counts = program.parameters()
         assert counts["total"] == sum(math.prod(e.shape) for e in program.expected())
-        chosen = (e for e in program.expected() if e.expert is None or e.expert < program.dims["K"])
-        assert counts["active"] == sum(math.prod(e.shape) for e in chosen)
-        vectors = (e for e in program.expected() if e.tensor.kind == "vector")
-        assert counts["vectors"] == sum(math.prod(e.shape) for e in vectors)
+        chosen = [e for e in program.expected() if e.expert is None or e.expert < program.dims["K"]]
+        one_per_expert = ("b_gate_up", "b_down") if family == "gpt_oss" else ()  # a row of one tensor
+        shapes = [(e.tensor.kind, (program.dims["K"], *e.shape[1:]) if e.role in one_per_expert else e.shape)
+                  for e in chosen]  # fmt: skip
+        assert counts["active"] == sum(math.prod(shape) for _, shape in shapes)
+        assert counts["vectors"] == sum(math.prod(shape) for kind, shape in shapes if kind == "vector")
         lookup = 0 if program.copies else program.dims["V"] * program.dims["H"]
         assert counts["multiplied"] == counts["active"] - counts["vectors"] - lookup
         assert program.bytes_per_token(2) == 2 * counts["multiplied"] + 2 * program.dims["H"] + 4 * counts["vectors"]
@@ -139,7 +142,7 @@ def test_attention_attributes():
 
 
 @pytest.mark.parametrize(
-    "value", [None, 7, "", "../llama", "llama.py", "parts", "__init__", "gpt_oss", "os", ["llama"]]
+    "value", [None, 7, "", "../llama", "llama.py", "parts", "__init__", "gpt2", "os", ["llama"]]
 )
 def test_unknown_model_type(value):
     with pytest.raises(ConfigError) as caught:

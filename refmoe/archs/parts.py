@@ -42,11 +42,13 @@ def project(out: str, source: str, weight: str, bias: str | None = None) -> Step
     return step(out, "linear_bias", source, f"{weight} {bias}") if bias else step(out, "linear", source, weight)
 
 
-def attention(window: Attr, *, bias: str = "", norm: str = "", clip: bool = False) -> tuple[Step, ...]:
+def attention(
+    window: Attr, *, bias: str = "", norm: str = "", clip: bool = False, sinks: bool = False
+) -> tuple[Step, ...]:
     """First half of a block.
 
     `bias`: which of q, k, v, o have one; `norm`: RMSNorm of q and k, of each "head" or of the "full" projection;
-    `clip`: q, k and v limited to clip_qkv.
+    `clip`: q, k and v limited to clip_qkv; `sinks`: one more score for each head.
     """
     at = {p: p for p in "qkv"}  # the newest result of each
     norms, clips = [], []
@@ -56,6 +58,7 @@ def attention(window: Attr, *, bias: str = "", norm: str = "", clip: bool = Fals
     for p in "qkv" if clip else "":
         clips.append(step(f"{p}_clip", "clip", at[p], limit="clip_qkv"))
         at[p] = f"{p}_clip"
+    op, weights = ("attention_sinks", ("sinks",)) if sinks else ("attention", ())
     shape: dict[str, Attr] = {"heads": "N", "kv_heads": "G", "head_dim": "D", "scale": "scale", "window": window}
     return (
         step("attn_norm", "rms_norm", "x", "attn_norm", eps="eps"),
@@ -63,7 +66,7 @@ def attention(window: Attr, *, bias: str = "", norm: str = "", clip: bool = Fals
         *norms,
         *clips,
         *(step(f"{p}_rope", "rope_half", f"{at[p]} positions", table="rope", head_dim="D") for p in "qk"),
-        Step(("attn",), "attention", ("q_rope", "k_rope", at["v"], "positions", "cache"), (), shape),
+        Step(("attn",), op, ("q_rope", "k_rope", at["v"], "positions", "cache"), weights, shape),
         project("o", "attn", "wo", "bo" if "o" in bias else None),
         step("attn_out", "add", "x o"),
     )

@@ -80,7 +80,8 @@ class _Search:
 def claim(checkpoint: Checkpoint, program: "Program") -> Claims:
     """Find the stored tensors of everything `program` expects. CheckpointError lists what is missing or misfits."""
     quantization = getattr(program, "quantization", None)
-    search = _Search(checkpoint.tensors, Finder(checkpoint.tensors, quantization))
+    tensors = dict(checkpoint.tensors)
+    search = _Search(tensors, Finder(tensors, quantization))
     matrices: dict[Key, Matrix] = {}
     vectors: dict[Key, TensorInfo] = {}
     stems: dict[str, Matrix] = {}
@@ -96,7 +97,7 @@ def claim(checkpoint: Checkpoint, program: "Program") -> Claims:
     patterns = (*program.ignored_tensors, *(quantization.ignored_tensors if quantization else ()))
     ignored, unknown = _leftovers(search, copies, patterns)
     _report(checkpoint, search, unknown)
-    return Claims(checkpoint, matrices, vectors, copies, ignored, _sizes(checkpoint, matrices, vectors, ignored))
+    return Claims(checkpoint, matrices, vectors, copies, ignored, _sizes(search, matrices, vectors, ignored))
 
 
 def _copies(search: _Search, stems: dict[str, Matrix], program: "Program") -> Copies:
@@ -142,12 +143,12 @@ def _report(checkpoint: Checkpoint, search: _Search, unknown: list[str]) -> None
 
 
 def _sizes(
-    checkpoint: Checkpoint, matrices: dict[Key, Matrix], vectors: dict[Key, TensorInfo], ignored: dict[str, str]
+    search: _Search, matrices: dict[Key, Matrix], vectors: dict[Key, TensorInfo], ignored: dict[str, str]
 ) -> dict[str, int]:
     groups: dict[str, dict[str, int]] = {}
     for matrix in matrices.values():
         for info in matrix.parts.values():
             groups.setdefault(matrix.format, {})[info.name] = info.nbytes
     groups["vector"] = {info.name: info.nbytes for info in vectors.values()}
-    groups["ignored"] = {name: checkpoint.tensors[name].nbytes for name in ignored}
+    groups["ignored"] = {name: search.tensors[name].nbytes for name in ignored}
     return {group: sum(sizes.values()) for group, sizes in groups.items()}

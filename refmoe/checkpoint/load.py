@@ -10,6 +10,7 @@ import numpy as np
 from refmoe.checkpoint.claims import Claims, Key
 from refmoe.checkpoint.reading import Progress, read, same_bytes
 from refmoe.checkpoint.safetensors import TensorInfo
+from refmoe.checkpoint.stacked import in_rows
 from refmoe.checkpoint.strict_json import show
 from refmoe.errors import CheckpointError
 from refmoe.formats import check
@@ -35,6 +36,8 @@ def load(claims: Claims, progress: Progress | None = None) -> Loaded:
 
     vectors = _named(vector_infos, lambda done, _: report(done))
     parts = _named(matrix_infos, lambda done, _: report(vector_bytes + done))
+    for info in matrix_infos:
+        in_rows(info, parts[info.name])
     for name, (info, original) in claims.copies.items():
         if not same_bytes(info, parts[original.name]):
             raise CheckpointError(f"{show(info.file)}: tensor {show(name)} must equal {original.name} by the config")

@@ -3,7 +3,8 @@
 The format is taken whose suffixes are all there; the one with more suffixes wins, so that a quantised weight beside its
 scales is never mistaken for a plain one. A format that needs numbers from the config (`params`) must be one of the
 encodings the config names; of several that it names, the one whose shapes fit. A matrix that is stored plain is plain,
-whatever the config says. Headers only, no tensor data.
+whatever the config says. A tensor that stacks the matrices of all experts is taken slice by slice (stacked). Headers
+only, no tensor data.
 """
 
 import importlib
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import refmoe.formats
 from refmoe.checkpoint.safetensors import TensorInfo
+from refmoe.checkpoint.stacked import base, open_stack
 from refmoe.checkpoint.strict_json import show
 from refmoe.config.quantization import Quantization
 from refmoe.errors import FormatError
@@ -57,20 +59,25 @@ def allows(dtypes: str, dtype: str) -> bool:
 
 
 class Finder:
-    """Finds the stored form of stems among the tensors of one checkpoint."""
+    """Finds the stored form of stems among the tensors of one checkpoint; replaces stacks there by their slices."""
 
     def __init__(self, tensors: dict[str, TensorInfo], quantization: Quantization | None = None):
         self.tensors, self.quantization = tensors, quantization
+        self.stacks: dict[str, bool] = {}  # stem -> whether anything is stored under it
         self.families: dict[tuple[str, ...], list[ModuleType]] = {}  # suffixes, most first -> modules
         for module in formats():
             self.families.setdefault(module.suffixes, []).append(module)
 
     def find(self, stem: str, rows: int, cols: int) -> Found:
         """The stored form of one [rows, cols] matrix."""
+        stack = base(stem)
+        if stack is not None and stack not in self.stacks and (bad := self._open(stack)):
+            return Found(None, (bad.name,), part=bad, problem=f"shape {show(list(bad.shape))}, expected one matrix for "
+                         "each expert")  # fmt: skip
         whole = (suffixes for suffixes in self.families if all(stem + suffix in self.tensors for suffix in suffixes))
         suffixes = next(whole, None)
         if suffixes is None:
-            return Found(missing=self._missing(stem))
+            return Found(missing=self._missing(stem) if stack is None or self.stacks[stack] else (stack,))
         modules = self.families[suffixes]
         parts = {suffix: self.tensors[stem + suffix] for suffix in suffixes}
         used = tuple(info.name for info in parts.values())
@@ -89,6 +96,14 @@ class Finder:
             return good[0]._replace(matrix=None, part=parts[suffixes[0]],
                                     problem="several encodings of quantization_config that fit it")
         return (good or found)[0]
+
+    def _open(self, stack: str) -> TensorInfo | None:
+        """Replace a stack by its slices; a stack that cannot be cut is returned."""
+        suffixes = [""]
+        for module in formats():
+            suffixes += [*module.suffixes, *getattr(module, "extras", ()), *getattr(module, "unused", ())]
+        self.stacks[stack] = any(stack + suffix in self.tensors for suffix in suffixes)
+        return open_stack(self.tensors, stack, suffixes)
 
     def _params(self, module: ModuleType) -> list[dict[str, int]]:
         """The settings under which a format may occur."""

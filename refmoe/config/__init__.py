@@ -113,9 +113,9 @@ class Config:
             raise self.error(key, expected)
         return value
 
-    def number(self, key: str, *, reason: str = "dims") -> float:
+    def number(self, key: str, *, default: object = REQUIRED, reason: str = "dims") -> float:
         """A finite number above 0, also as binary32."""
-        key, value = self._take((key,), REQUIRED, "a finite number above 0", reason)
+        key, value = self._take((key,), default, "a finite number above 0", reason)
         if not positive(value):
             raise self.error(key, "a finite number above 0")
         return float(value)

@@ -68,6 +68,19 @@ def every_layer(c: Config, d: Dims, size: int | None) -> list[bool]:
     return [size is not None] * d["L"]
 
 
+def listed_layers(c: Config, d: Dims, default: int, among: Callable[[int], bool]) -> tuple[int | None, list[bool]]:
+    """The layers that layer_types names have a window, without the key those that `among` names."""
+    types = _types(c, d["L"])
+    windowed = [among(layer) for layer in range(d["L"])] if types is None else [name == WINDOW for name in types]
+    if not any(windowed):
+        c.unused("no layer has a window", "sliding_window")
+        return None, windowed
+    size = window(c, None if "sliding_window" in c.values else default)
+    if size is None:
+        raise c.error("sliding_window", "an integer, because some layers have a window")
+    return size, windowed
+
+
 def some_layers(c: Config, d: Dims, among: Callable[[int, int], bool]) -> tuple[int | None, list[bool]]:
     """Qwen: use_sliding_window switches the window on; layer_types or among(layer, max_window_layers) says where."""
     size = None

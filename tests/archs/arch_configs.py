@@ -56,6 +56,24 @@ EXTRA = {
         "num_experts": 5,
         "num_experts_per_tok": 3,
     },
+    "gpt_oss": {
+        "attention_bias": True,
+        "experts_per_token": 3,
+        "initial_context_length": 32,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "num_experts_per_tok": 3,
+        "num_local_experts": 5,
+        "rope_scaling": {
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,
+            "rope_type": "yarn",
+            "truncate": False,
+        },
+        "sliding_window": 5,
+        "swiglu_limit": 7.0,
+    },
 }
 LATENT = {
     "attention_bias": False,
@@ -100,7 +118,7 @@ def ops(program, kind: str) -> dict[str, str]:
 
 def windows(program) -> list[int]:
     """The attention window of each layer."""
-    return [next(s.attrs["window"] for s in program.blocks[kind] if s.op == "attention") for kind in program.kinds]
+    return [next(s.attrs["window"] for s in program.blocks[kind] if "cache" in s.inputs) for kind in program.kinds]
 
 
 def names(program) -> set[str]:

@@ -34,6 +34,7 @@ def test_counts(model):
     program = build(model["config"], model["name"])
     counts = program.parameters()
     assert counts["total"] == model["total"]
+    counts["active_without_embedding"] = counts["active"] - program.dims["V"] * program.dims["H"]
     for key, text in model.get("published", {}).items():
         assert text in printed(counts[key], text)
     if "tensors" in model:
