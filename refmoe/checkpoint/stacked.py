@@ -5,7 +5,6 @@ tensor for each expert; under the bare STEM, as transformers writes gpt_oss, it 
 transposed. Slice e is called `STEM[e]` + suffix, and `STEM[e].weight` if the name is bare. Headers only, no data.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,7 +13,6 @@ import numpy as np
 from refmoe.checkpoint.safetensors import TensorInfo
 
 MAX_SLICES = 10_000  # as many as experts are accepted in a config
-_SLICE = re.compile(r"(.*)\[\d+\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +22,7 @@ class TransposedInfo(TensorInfo):
 
 def base(stem: str) -> str | None:
     """STEM of the slice STEM[e]; None for the stem of a matrix of its own."""
-    match = _SLICE.fullmatch(stem)
-    return match and match[1]
+    return stem[: stem.rindex("[")] if stem.endswith("]") else None
 
 
 def open_stack(tensors: dict[str, TensorInfo], stem: str, suffixes: Iterable[str]) -> TensorInfo | None:
