@@ -1,11 +1,15 @@
 """What a model is, from its config and headers alone: the facts behind `refmoe info` and `refmoe program`."""
 
 import os
+from math import prod
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from refmoe import checkpoint, program, program_text
+from refmoe import checkpoint, formats, program, program_text
 from refmoe.checkpoint.directory import inside
+from refmoe.checkpoint.safetensors import DTYPE_BITS
+from refmoe.config.quantization import Quantization
 from refmoe.errors import ConfigError
 
 
@@ -28,21 +32,61 @@ def describe(location: str | os.PathLike[str] | None) -> dict[str, Any]:
     weights: stored bytes by format, `bytes_per_token` (read to decode one token: chosen experts only, one embedding
     row, vectors as f32), `roles` (role -> tensors, shape, format, bytes), `ignored` (tensor -> reason), `files`.
     None when the directory holds no weights; then nothing about tensors was checked, and `bytes_per_token_bf16` says
-    what they would cost in bf16. memory: bytes of the weights (`weights_as`: "stored", or "bf16" without weights) and
-    of the cache of one sequence that fills the context, in both of its types.
+    what they would cost in bf16. memory: bytes of the weights (`weights_as`: "stored", or without weights as what they
+    are estimated) and of the cache of one sequence that fills the context, in both of its types. quantised: the method
+    and the encodings the config names, or None.
     """
     config = _config_of(location)
     built = program_of(location)
     alone = location is not None and Path(location) == config
     facts = {"path": str(config if alone else config.parent)} | program_text.describe(built)
+    facts["quantised"] = _encodings(built.quantization)
     names = [] if alone else os.listdir(config.parent)
     if not any(name.endswith((".safetensors", ".safetensors.index.json")) for name in names):
-        facts["memory"] = _memory(built, 2 * built.parameters()["total"], "bf16")
+        facts["memory"] = _memory(built, *_estimate(built))
         return facts | {"weights": None, "bytes_per_token_bf16": round(built.bytes_per_token(2.0))}
     opened = checkpoint.open(location)
     claims = checkpoint.claim(opened, built)
     facts["memory"] = _memory(built, sum(claims.nbytes.values()) - claims.nbytes["ignored"], "stored")
     return facts | {"weights": _weights(opened, built, claims)}
+
+
+def _encodings(stated: Quantization | None) -> dict[str, Any] | None:
+    if stated is None:
+        return None
+    schemes = [{"format": one.format, **one.params} for one in stated.schemes]
+    return {"method": stated.method, "schemes": schemes}
+
+
+def _estimate(built: program.Program) -> tuple[int, str]:
+    """Bytes of the weights, and as what, when only the config is there: in bf16, but the experts (of a dense model the
+    matrices of its layers) in the first encoding that the config names. Which other matrices are quantised the headers
+    would say."""
+    total = 2 * built.parameters()["total"]
+    scheme = next((one for one in built.quantization.schemes if one.format in formats.names()), None) \
+        if built.quantization else None
+    if scheme is None:
+        return total, "bf16"
+    module, sizes = formats.get(scheme.format), dict[tuple[int, ...], int]()
+    params = {name: scheme.params[name] for name in getattr(module, "params", ())}
+    sparse = "E" in built.dims
+    for one in built.expected():
+        if one.tensor.kind == "matrix" and (one.expert is not None if sparse else one.layer is not None):
+            if one.shape not in sizes:
+                sizes[one.shape] = _stored(module, one.shape, params)
+            total += sizes[one.shape] - 2 * prod(one.shape)
+    return total, f"{scheme.format} in the {'experts' if sparse else 'layers'} and bf16 elsewhere"
+
+
+def _stored(module: ModuleType, shape: tuple[int, ...], params: dict[str, Any]) -> int:
+    """Bytes of a matrix in a format; where it leaves a choice, the first."""
+    dtypes = dict(zip(module.suffixes, module.dtypes, strict=True)) | getattr(module, "extras", {})
+    count = 0
+    for suffix, stored in module.stored_shapes(*shape, **params).items():
+        first = stored[0] if isinstance(stored, list) else stored
+        if first is not None:
+            count += prod(first) * DTYPE_BITS[dtypes[suffix].split("|")[0]] // 8
+    return count
 
 
 def _memory(built: program.Program, weights: int, stored_as: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from refmoe import checkpoint, info
 from refmoe.cli import main
 from refmoe.cli.info import _size
-from refmoe.program import Program, supported
+from refmoe.program import supported
 
 MODELS = json.loads((tiny.ROOT / "golden" / "published" / "parameter_counts.json").read_text("utf-8"))["models"]
 RAW = tiny.ROOT.parent / "shared" / "published" / "configs"
@@ -61,6 +61,25 @@ def test_memory_of_stored_weights(name):
     assert "if they were" not in text(folder)[1]["memory"]
 
 
+def test_memory_of_quantised_experts(tmp_path):
+    """DeepSeek-R1's shapes: 58 layers of 256 experts, 3 matrices of 2048 x 7168, one f32 scale for 128 x 128 codes."""
+    model = next(model for model in MODELS if model["name"] in ("DeepSeek-R1", "DeepSeek-V3"))
+    stated = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+    (tmp_path / "config.json").write_text(json.dumps(model["config"] | {"quantization_config": stated}), "utf-8")
+    facts, experts = info.describe(tmp_path), 58 * 256 * 3 * 2048 * 7168
+    assert facts["memory"]["weights"] == 2 * facts["parameters"]["total"] - experts + experts // 128 // 128 * 4
+    assert facts["memory"]["weights_as"] == "fp8_block in the experts and bf16 elsewhere"
+    assert facts["quantised"]["method"] == "fp8"
+    assert facts["quantised"]["schemes"][0] == {"format": "fp8_block", "block_rows": 128, "block_cols": 128}
+    shown = text(tmp_path)[1]
+    assert shown["quantised"].startswith("fp8: fp8_block block_rows 128 block_cols 128 or fp8_scaled")
+    assert "of weights if they were fp8_block in the experts" in shown["memory"]
+    dense = next(model for model in MODELS if model["name"] == "Qwen3-8B")
+    (tmp_path / "config.json").write_text(json.dumps(dense["config"] | {"quantization_config": stated}), "utf-8")
+    memory = info.describe(tmp_path)["memory"]
+    assert memory["weights_as"] == "fp8_block in the layers and bf16 elsewhere" and 9.4e9 < memory["weights"] < 9.5e9
+
+
 def test_sizes_in_words():
     cases = {0: "0.00 bytes", 12: "12.0 bytes", 999: "999 bytes", 1000: "1.00 kB", 9996: "10.0 kB", 12345: "12.3 kB",
              999499: "999 kB", 999501: "1.00 MB", 61064245248: "61.1 GB", 1026408232448: "1.03 TB"}  # fmt: skip
@@ -82,8 +101,6 @@ def test_every_published_config(path):
     config = json.loads(path.read_text("utf-8"))
     if config["model_type"] not in supported():
         pytest.skip(f"no architecture {config['model_type']} yet")
-    if "quantization_config" in config and not hasattr(Program, "quantization"):
-        pytest.skip("quantised weights cannot be read yet")
     rows = text(path)[1]
     assert " total, " in rows["parameters"] and " active" in rows["parameters"]
     assert rows["rope"].startswith("kind ") and rows["router"] and rows["memory"]

@@ -38,6 +38,7 @@ def _text(facts: dict) -> str:
         ("router", facts["router"] or "none: dense"),
         ("output head", "tied to the embedding" if facts["tied_head"] else "own matrix"),
         ("cache per token", f"{4 * facts['kv_values_per_token']:,} bytes in f32, half of it in bf16"),
+        *([("quantised", _quantised(facts["quantised"]))] if facts["quantised"] else []),
         ("memory", _memory(facts)),
         ("program", facts["program_digest"]),
     ]  # fmt: skip
@@ -48,6 +49,12 @@ def _text(facts: dict) -> str:
     for title, keys in (("config keys assumed", assumed), ("config keys ignored", ignored)):
         lines += [title, *(f"  {key}: {reason}" for key, reason in keys.items())] if keys else []
     return "\n".join(lines) + "\n"
+
+
+def _quantised(stated: dict) -> str:
+    schemes = [" ".join([one["format"], *(f"{key} {value}" for key, value in one.items() if key != "format")])
+               for one in stated["schemes"]]  # fmt: skip
+    return f"{stated['method']}: {' or '.join(schemes)}"
 
 
 def _size(count: float) -> str:
