@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from refmoe import checkpoint, formats, program, program_text
-from refmoe.checkpoint.directory import inside
+from refmoe.checkpoint.directory import gguf_file, inside
 from refmoe.checkpoint.safetensors import DTYPE_BITS
 from refmoe.config.quantization import Quantization
 from refmoe.errors import ConfigError
@@ -20,8 +20,19 @@ def _config_of(location: str | os.PathLike[str] | None) -> Path:
     return inside(checkpoint.locate(location), "config.json", ConfigError)
 
 
+def _gguf_of(location: str | os.PathLike[str] | None) -> Path | None:
+    """The .gguf file that a model is, None for other models."""
+    if location is not None and Path(location).suffix == ".json":
+        return None
+    return gguf_file(checkpoint.locate(location))
+
+
 def program_of(location: str | os.PathLike[str] | None) -> program.Program:
-    """The program of a model directory, of which only config.json is read, or of a config file of any name."""
+    """The program of a model directory, of which only config.json is read, of a config file of any name, or of the
+    headers of a GGUF model."""
+    if _gguf_of(location):
+        opened = checkpoint.open(location)
+        return program.build(opened.config, opened.source)
     path = _config_of(location)
     return program.build(checkpoint.read_json(path, "the model's config"), str(path))
 
@@ -36,18 +47,24 @@ def describe(location: str | os.PathLike[str] | None) -> dict[str, Any]:
     are estimated) and of the cache of one sequence that fills the context, in both of its types. quantised: the method
     and the encodings the config names, or None.
     """
-    config = _config_of(location)
     built = program_of(location)
-    alone = location is not None and Path(location) == config
-    facts = {"path": str(config if alone else config.parent)} | program_text.describe(built)
+    if gguf := _gguf_of(location):
+        path, weights = gguf, True
+    else:
+        config = _config_of(location)
+        alone = location is not None and Path(location) == config
+        path, names = (config, []) if alone else (config.parent, os.listdir(config.parent))
+        weights = any(name.endswith((".safetensors", ".safetensors.index.json")) for name in names)
+    facts = {"path": str(path)} | program_text.describe(built)
     facts["quantised"] = _encodings(built.quantization)
-    names = [] if alone else os.listdir(config.parent)
-    if not any(name.endswith((".safetensors", ".safetensors.index.json")) for name in names):
+    if not weights:
         facts["memory"] = _memory(built, *_estimate(built))
         return facts | {"weights": None, "bytes_per_token_bf16": round(built.bytes_per_token(2.0))}
     opened = checkpoint.open(location)
     claims = checkpoint.claim(opened, built)
     facts["memory"] = _memory(built, sum(claims.nbytes.values()) - claims.nbytes["ignored"], "stored")
+    if gguf:
+        facts["metadata"] = dict(opened.metadata_report)
     return facts | {"weights": _weights(opened, built, claims)}
 
 

@@ -40,8 +40,8 @@ def load(
     if threads is not None and (type(threads) is not int or not 1 <= threads <= most):
         raise UsageError(f"threads: expected 1 to {most} (NUMBA_NUM_THREADS, read at import), found {threads!r}")
     opened = checkpoint.open(location)
-    built = program.build(opened.config, str(opened.path / "config.json"))
-    tokenizer = text.load(opened.path, int(built.dims["V"]))
+    built = program.build(opened.config, opened.source)
+    tokenizer = text.load(opened.path, int(built.dims["V"]), opened.metadata)
     boundaries = text.boundary_ids(opened.path, opened.config)
     weights = checkpoint.load(checkpoint.claim(opened, built), progress)
     engine = Engine(built, weights, kv_dtype=kv_dtype, threads=threads if jit.ENABLED else None)

@@ -130,10 +130,10 @@ class Tokenizer:
             return str(self._library.decode([i for i in ids if 0 <= i < self.size], skip_special_tokens=not special))
 
 
-def load(directory: Path, vocab_size: int) -> Tokenizer | None:
-    """The tokenizer of a checkpoint directory, None without a tokenizer file (refmoe.vocab says which there are).
-    TokenizerError if it cannot be used or knows ids the model has no row for."""
-    found = find(Path(directory), vocab_size)
+def load(directory: Path, vocab_size: int, metadata: dict[str, Any] | None = None) -> Tokenizer | None:
+    """The tokenizer of a checkpoint directory, or of the `metadata` of a GGUF file; None without one (refmoe.vocab says
+    which there are). TokenizerError if it cannot be used or knows ids the model has no row for."""
+    found = find(Path(directory), vocab_size, metadata)
     if found is None:
         return None
     path, content = found
@@ -141,7 +141,8 @@ def load(directory: Path, vocab_size: int) -> Tokenizer | None:
 
     with _errors_name(path):
         library = Library.from_buffer(content)
-        start = _configured_start(inside(path.parent, "tokenizer_config.json", TokenizerError), library)
+        settings = inside(path.parent, "tokenizer_config.json", TokenizerError)
+        start = None if metadata else _configured_start(settings, library)
     tokenizer = Tokenizer(library, path, start)
     if tokenizer.size > vocab_size:
         found_id = f"token id {tokenizer.size - 1}, but the model's vocab_size is {vocab_size}"

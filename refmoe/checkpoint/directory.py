@@ -1,4 +1,4 @@
-"""Where a model lies and what is in it: a directory, a hub id in the local cache, or the embedded demo.
+"""Where a model lies and what is in it: a directory, a hub id in the local cache, a .gguf file, or the embedded demo.
 
 Nothing here touches the network, opens a pickle, or leaves the model directory: shard names in an index are plain file
 names, and symbolic links may lead out of the directory only into the blob store of a Hugging Face cache.
@@ -9,14 +9,18 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from refmoe.checkpoint.gguf import Value
+from refmoe.checkpoint.gguf_config import as_config
+from refmoe.checkpoint.gguf_files import SUFFIX, choose, open_files
+from refmoe.checkpoint.gguf_names import renamed
 from refmoe.checkpoint.reading import Look, Progress, sha256_each
 from refmoe.checkpoint.safetensors import Header, TensorInfo, read_header
 from refmoe.checkpoint.strict_json import open_regular, read_json, show, some
-from refmoe.errors import CheckpointError, ConfigError, FormatError, RefmoeError
+from refmoe.errors import CheckpointError, ConfigError, RefmoeError
 
 EMBEDDED = Path(__file__).parents[1] / "demo"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -28,9 +32,11 @@ _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model directory whose headers were read and checked; no tensor data yet.
+    """A model directory or .gguf file whose headers were read and checked; no tensor data yet.
 
     `files` maps shard names to sizes in bytes; `unused_files` are safetensors files that the index does not name.
+    `metadata` is that of GGUF, `metadata_report` what became of it (key -> (used | assumed | ignored, reason)): both
+    empty for a directory of safetensors. `source` is the file that errors about the config name.
     """
 
     path: Path
@@ -38,9 +44,17 @@ class Checkpoint:
     tensors: dict[str, TensorInfo]
     files: dict[str, int]
     unused_files: tuple[str, ...]
+    metadata: dict[str, Value] = field(default_factory=dict)
+    metadata_report: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        return str(self.path if self.metadata else self.path / "config.json")
 
     def file(self, name: str) -> Path | None:
         """The path of another file of the model (tokenizer.json, ...), None when there is none."""
+        if self.metadata:
+            return None
         return inside(self.path, name) if os.path.lexists(self.path / name) else None
 
     def digest(self) -> str:
@@ -65,6 +79,11 @@ class Checkpoint:
 def open_checkpoint(location: str | os.PathLike[str] | None) -> Checkpoint:
     """Locate a model and read its config and headers. CheckpointError, ConfigError or FormatError in one line."""
     path = locate(location)
+    if gguf := gguf_file(path):
+        model = open_files(gguf)
+        config, report = as_config(model)
+        tensors = renamed(model, config)
+        return Checkpoint(model.path, config, tensors, model.files, (), model.metadata, report)
     headers, unused = _headers(path)
     config = read_json(inside(path, "config.json", ConfigError), "the model's config")
     tensors = {name: info for header in headers for name, info in header.tensors.items()}
@@ -72,7 +91,8 @@ def open_checkpoint(location: str | os.PathLike[str] | None) -> Checkpoint:
 
 
 def locate(location: str | os.PathLike[str] | None) -> Path:
-    """The directory meant by a path, a hub id `org/name[@revision]` in the local cache, or None (the embedded demo)."""
+    """The directory or .gguf file meant by a path, a hub id `org/name[@revision]` in the local cache, or None (the
+    embedded demo)."""
     if location is None:
         if not EMBEDDED.is_dir():
             raise CheckpointError(f"{show(EMBEDDED)}: the embedded model is missing from this installation")
@@ -81,8 +101,8 @@ def locate(location: str | os.PathLike[str] | None) -> Path:
     if os.path.isdir(text):
         return Path(text)
     if os.path.lexists(text):
-        if text.lower().endswith(".gguf"):
-            raise FormatError(f"{show(Path(text))}: GGUF files are not supported yet; give a safetensors directory")
+        if text.lower().endswith(SUFFIX):
+            return Path(text)
         raise CheckpointError(f"{show(Path(text))}: not a directory; give the directory that holds config.json")
     name, at, revision = text.partition("@")
     if isinstance(location, os.PathLike) or not _HUB_ID.fullmatch(name) or ".." in name or "--" in name:
@@ -136,11 +156,26 @@ def inside(directory: Path, name: str, error: type[RefmoeError] = CheckpointErro
     return path
 
 
-def _headers(path: Path) -> tuple[list[Header], tuple[str, ...]]:
+def gguf_file(path: Path) -> Path | None:
+    """The .gguf file that a located model is: itself, or the one in a directory without safetensors."""
+    if not path.is_dir():
+        return path
+    names = _listing(path)
+    found = [name for name in names if name.lower().endswith(SUFFIX)]
+    if not found or any(name.endswith((".safetensors", INDEX)) for name in names):
+        return None
+    return inside(path, choose(path, found).name)
+
+
+def _listing(path: Path) -> list[str]:
     try:
-        listing = sorted(os.listdir(path))
+        return sorted(os.listdir(path))
     except OSError as problem:
         raise CheckpointError(f"{show(path)}: cannot be listed: {problem.strerror}") from None
+
+
+def _headers(path: Path) -> tuple[list[Header], tuple[str, ...]]:
+    listing = _listing(path)
     present = [name for name in listing if name.endswith(".safetensors")]
     if INDEX in listing:
         weight_map = _weight_map(path)
@@ -200,8 +235,6 @@ def _check_shards(path: Path, headers: list[Header], weight_map: Mapping[str, st
 
 
 def _no_weights(path: Path, names: list[str]) -> RefmoeError:
-    if gguf := [name for name in names if name.lower().endswith(".gguf")]:
-        return FormatError(f"{show(path / gguf[0])}: GGUF files are not supported yet; a safetensors model is needed")
     if pickles := [name for name in names if name.lower().endswith(_PICKLES)]:
         return CheckpointError(
             f"{show(path)}: no *.safetensors, only {some(pickles, 2)}: pickle files are never opened; get the "

@@ -24,9 +24,12 @@ Task = list[tuple[TensorInfo, int, memoryview]]  # of one file: tensor, offset i
 def read(infos: Sequence[TensorInfo], progress: Progress | None = None) -> list[np.ndarray]:
     """The stored bytes of `infos`, in their order: 64-byte aligned 1-D uint8 views of one arena, read in parallel.
 
-    The arena is the only copy. `progress(done_bytes, total_bytes)` is called from the calling thread.
+    The arena is the only copy; rows stored pair by pair (TensorInfo.pairs) are put in order in it.
+    `progress(done_bytes, total_bytes)` is called from the calling thread.
     CheckpointError when a file has shrunk or changed since its header was read, or memory does not suffice.
     """
+    if any(info.parts for info in infos):
+        return _with_made(infos, progress)
     starts, total = [], 0
     for info in infos:
         starts.append(total)
@@ -40,7 +43,18 @@ def read(infos: Sequence[TensorInfo], progress: Progress | None = None) -> list[
             done += count
             if progress:
                 progress(done, whole)
+    for info, view in zip(infos, views, strict=True):
+        if info.pairs:
+            view[:] = view.reshape(info.pairs, -1, 2, info.nbytes // info.shape[0]).swapaxes(1, 2).reshape(-1)
     return views
+
+
+def _with_made(infos: Sequence[TensorInfo], progress: Progress | None) -> list[np.ndarray]:
+    """As `read`, where some tensors are made of others."""
+    from refmoe.checkpoint.made import join  # here: headers are read without waiting for Numba
+
+    stored = iter(read([part for info in infos for part in info.parts or (info,)], progress))
+    return [join(info, [next(stored) for _ in info.parts]) if info.parts else next(stored) for info in infos]
 
 
 def _arena(total: int) -> np.ndarray:
@@ -110,13 +124,14 @@ def sha256_each(infos: Iterable[TensorInfo], progress: Progress | None = None, l
 
 def _sha256(info: TensorInfo, look: Look | None) -> str:
     digest = hashlib.sha256()
-    block = memoryview(bytearray(min(info.nbytes, CHUNK // 4)))
-    for low in range(0, info.nbytes, CHUNK // 4):
-        piece = block[: info.nbytes - low]
-        _fill([(info, info.offset + low, piece)])
-        digest.update(piece)
-        if look:
-            look(info, piece)
+    for part in info.parts or (info,):
+        block = memoryview(bytearray(min(part.nbytes, CHUNK // 4)))
+        for low in range(0, part.nbytes, CHUNK // 4):
+            piece = block[: part.nbytes - low]
+            _fill([(part, part.offset + low, piece)])
+            digest.update(piece)
+            if look:
+                look(part, piece)
     return digest.hexdigest()
 
 

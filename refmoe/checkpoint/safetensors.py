@@ -36,7 +36,10 @@ class TensorInfo:
     """Where one tensor lies: `nbytes` bytes at `offset` (from the start of the file) of `file`.
 
     `stamp` is (size in bytes, modification time in ns) of the file when its header was read; a reader that finds
-    another one refuses.
+    another one refuses. `pairs` is not 0 where the rows of that many heads are stored pair by pair (GGUF files of llama
+    models): stored row 2i + j of a head is row j * (rows of a head / 2) + i; reading puts them in order.
+    A tensor with `parts` is not stored: checkpoint.made makes it of these in the way that `made` names; `file`,
+    `offset` and `stamp` are then those of the first part.
     """
 
     name: str
@@ -46,6 +49,9 @@ class TensorInfo:
     offset: int
     nbytes: int
     stamp: tuple[int, int] = field(compare=False)
+    pairs: int = 0
+    parts: tuple["TensorInfo", ...] = ()
+    made: str = ""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,11 @@ def _text(facts: dict) -> str:
     lines += _weight_lines(weights) if weights else _no_weight_lines(facts)
     assumed = {k: reason for k, (status, reason) in facts["config"].items() if status == "assumed"}
     ignored = {k: reason for k, (status, reason) in facts["config"].items() if status == "ignored"}
-    for title, keys in (("config keys assumed", assumed), ("config keys ignored", ignored)):
+    metadata = facts.get("metadata", {})  # of a GGUF file
+    more = {status: {k: reason for k, (found, reason) in metadata.items() if found == status}
+            for status in ("assumed", "ignored")}  # fmt: skip
+    for title, keys in (("config keys assumed", assumed), ("config keys ignored", ignored),
+                        ("metadata assumed", more["assumed"]), ("metadata ignored", more["ignored"])):  # fmt: skip
         lines += [title, *(f"  {key}: {reason}" for key, reason in keys.items())] if keys else []
     return "\n".join(lines) + "\n"
 

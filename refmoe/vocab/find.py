@@ -1,19 +1,21 @@
 """Tokenizer files as published, turned into the one form that the `tokenizers` library reads: the text of a
 tokenizer.json.
 
-A directory is asked in this order: tokenizer.json (taken as it is), a rank file of tiktoken (vocab.tiktoken),
-vocab.json with merges.txt (vocab.pairs), a SentencePiece model (vocab.sentencepiece). Large results are kept in the
-user's cache (vocab.cache), so that only the first start pays for building.
+A GGUF file holds its tokenizer (vocab.gguf). A directory is asked in this order: tokenizer.json (taken as it is), a
+rank file of tiktoken (vocab.tiktoken), vocab.json with merges.txt (vocab.pairs), a SentencePiece model
+(vocab.sentencepiece). Large results are kept in the user's cache (vocab.cache), so that only the first start pays for
+building.
 """
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from refmoe.checkpoint.directory import inside
 from refmoe.checkpoint.strict_json import show
 from refmoe.errors import TokenizerError
-from refmoe.vocab import cache, pairs, sentencepiece, tiktoken
+from refmoe.vocab import cache, gguf, pairs, sentencepiece, tiktoken
 from refmoe.vocab.files import Source, read, settings
 
 BUILDERS: tuple[tuple[str, Callable[[Source], dict]], ...] = (
@@ -25,9 +27,12 @@ BUILDERS: tuple[tuple[str, Callable[[Source], dict]], ...] = (
 )
 
 
-def find(directory: Path, vocab_size: int) -> tuple[Path, bytes] | None:
-    """(the file that holds the vocabulary, the text of a tokenizer.json), None when there is no file of a tokenizer.
-    TokenizerError if it cannot be used."""
+def find(directory: Path, vocab_size: int, metadata: dict[str, Any] | None = None) -> tuple[Path, bytes] | None:
+    """(the file that holds the vocabulary, the text of a tokenizer.json), None when there is no tokenizer.
+    TokenizerError if it cannot be used. A GGUF file is asked nothing but its `metadata`."""
+    if metadata:
+        made = gguf.build(directory, metadata, vocab_size)
+        return (directory, json.dumps(made, ensure_ascii=False).encode()) if made else None
     ready = inside(directory, "tokenizer.json", TokenizerError)
     if ready.exists() or ready.is_symlink():
         return ready, read(ready)

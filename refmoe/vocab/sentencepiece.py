@@ -28,6 +28,12 @@ def build(source: Source) -> dict[str, Any]:
         trainer, normal = (_settings(parts, field) for field in (2, 3))
     except (ValueError, TypeError) as problem:
         raise source.fail(f"not a SentencePiece model: {show(problem)}") from None
+    return of_pieces(source, pieces, trainer, normal)
+
+
+def of_pieces(source: Source, pieces: list[tuple[str, float, int]], trainer: dict[int, Any],
+              normal: dict[int, Any]) -> dict[str, Any]:
+    """The tokenizer.json of pieces (text, score, type) and the trainer's and normalizer's settings by field number."""
     ids = {piece: number for number, (piece, _, _) in enumerate(pieces)}
     if not pieces or len(ids) < len(pieces):
         raise source.fail("two pieces have the same text" if pieces else "not a SentencePiece model: it has no pieces")
@@ -39,7 +45,7 @@ def build(source: Source) -> dict[str, Any]:
         "normalizer": _normalizer(source, normal),
         "pre_tokenizer": {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "first" if prefix else "never",
                           "split": False},
-        "post_processor": _around(source, special, trainer),
+        "post_processor": around(source, special, trainer),
         "decoder": {"type": "Sequence", "decoders": [
             {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}, {"type": "ByteFallback"},
             {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": int(prefix), "stop": 0}]},
@@ -86,7 +92,7 @@ def _normalizer(source: Source, normal: dict[int, Any]) -> dict[str, Any] | None
     return {"type": "Sequence", "normalizers": steps} if steps else None
 
 
-def _around(source: Source, special: dict[int, str], trainer: dict[int, Any]) -> dict[str, Any] | None:
+def around(source: Source, special: dict[int, str], trainer: dict[int, Any]) -> dict[str, Any] | None:
     """Tokens put around a text: BOS unless add_bos_token says no, EOS only if add_eos_token says so."""
     single: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
     used = {}

@@ -1,0 +1,297 @@
+"""The config of a GGUF model in the words of config.json: each metadata key is used, ignored with a reason, or refused.
+
+Which model the file is: its general.architecture, and for llama and deepseek2 what else it has. Where a key is absent
+we do what llama.cpp does, and say so in `report` ("assumed"): one kv head for each query head; heads of
+embedding_length / head_count; rope base 10000; scale of expert weights 1. llama.cpp has no key for norm_topk_prob
+except in deepseek2 and glm4moe, where absent means false; it renormalises in llama (Mixtral) and qwen3moe, not in
+qwen2moe and olmoe, and takes the softmax of the chosen logits in gpt-oss. expert_gating_func absent means softmax in
+deepseek2, sigmoid in glm4moe. No expert_group_count means no groups: files of DeepSeek-V3 older than that key are
+read as llama.cpp reads them. gpt-oss: every second layer from the first on has the window; its yarn is not truncated
+(the published model; llama.cpp truncates). The window of Mistral-7B-v0.1 is not in such a file.
+A number stored as binary32 becomes the shortest decimal that rounds to it, which is what config.json had.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from refmoe.checkpoint.gguf import Value, decimal
+from refmoe.checkpoint.gguf_files import GgufModel
+from refmoe.checkpoint.gguf_rope import rope
+from refmoe.checkpoint.strict_json import show
+from refmoe.errors import ConfigError
+
+Report = dict[str, tuple[str, str]]
+KINDS: dict[str, Callable[[Value], bool]] = {
+    "an integer": lambda v: type(v) is int,
+    "a number": lambda v: type(v) in (int, float),
+    "true or false": lambda v: type(v) is bool,
+    "a string": lambda v: type(v) is str,
+}
+TOKENS = "tokenizer.ggml."
+IGNORED = {
+    "general.": "names or describes the file; every tensor states its own type",
+    "tokenizer.": "of the tokenizer: read by the text side, not by the forward pass",
+    "quantize.": "how the file was made",
+}
+ARCHITECTURES = ("deepseek2", "glm4moe", "gpt-oss", "llama", "olmoe", "qwen2", "qwen2moe", "qwen3", "qwen3moe")
+
+
+class Metadata:
+    """The metadata of a model; `report` maps keys to (used | assumed | ignored, reason)."""
+
+    def __init__(self, model: GgufModel):
+        self.model, self.values = model, model.metadata
+        self.report: Report = {}
+        self.arch = self._architecture()
+
+    def error(self, key: str, expected: str, found: object = None) -> ConfigError:
+        """The error to raise about `key`; `found` defaults to its value."""
+        value = self.values.get(key, "nothing") if found is None else found
+        text = f"an array of {len(value)}" if isinstance(value, np.ndarray | list) else show(value)
+        return ConfigError(f"{show(self.model.path)}: {show(key)}: expected {expected}, found {text}")
+
+    def take(self, name: str, kind: str, default: Any = None, word: str = "") -> Any:
+        """The value of `{arch}.{name}`, or `default`; an array of one value for each layer counts as that value."""
+        key = f"{self.arch}.{name}"
+        value = self.values.get(key)
+        if value is None:
+            if default is not None:
+                self.report[key] = ("assumed", f"not set: {show(default)}")
+            return default
+        if isinstance(value, np.ndarray) and len(value) and (value == value[0]).all():
+            value = value[0].item()
+        if not KINDS[kind](value):
+            raise self.error(key, kind)
+        self.report[key] = ("used", word or "config")
+        return decimal(value) if isinstance(value, float) else value
+
+    def need(self, name: str, kind: str) -> Any:
+        """As `take`, refused when absent."""
+        if (value := self.take(name, kind)) is None:
+            raise self.error(f"{self.arch}.{name}", kind)
+        return value
+
+    def only(self, name: str, *allowed: object) -> None:
+        """A key that changes numbers in a way no architecture here has, unless it is one of `allowed` or absent."""
+        key = f"{self.arch}.{name}"
+        if (value := self.values.get(key)) is not None:
+            if not any(type(value) is type(choice) and value == choice for choice in allowed):
+                raise self.error(key, " or ".join(show(choice) for choice in allowed))
+            self.report[key] = ("used", "config")
+
+    def has(self, tensor: str) -> bool:
+        """True if the file has this tensor."""
+        return tensor in self.model.tensors
+
+    def _architecture(self) -> str:
+        for key, wanted in (("general.type", "model"), ("general.quantization_version", 2)):
+            if self.values.get(key, wanted) != wanted:
+                raise self.error(key, str(wanted))
+        arch = self.values.get("general.architecture")
+        if arch not in ARCHITECTURES:
+            raise self.error("general.architecture", "one of " + ", ".join(ARCHITECTURES))
+        self.report["general.architecture"] = ("used", "chooses the program")
+        return str(arch)
+
+    def finish(self) -> None:
+        """Account for the keys nobody asked for."""
+        for key in self.values:
+            if key in self.report:
+                continue
+            reason = next((why for start, why in IGNORED.items() if key.startswith(start)), None)
+            space = key.partition(".")[0]
+            if reason is None and space not in ARCHITECTURES:
+                reason = f"not a key of {self.arch}, nor of any other supported architecture"
+            if reason is None:
+                raise self.error(key, "a known key (this one could change the numbers)")
+            self.report[key] = ("ignored", reason)
+
+
+def as_config(model: GgufModel) -> tuple[dict[str, Any], Report]:
+    """(config as in config.json, what became of each metadata key). ConfigError names file, key, expected, found."""
+    m = Metadata(model)
+    config = _common(m)
+    config |= {
+        "llama": _llama, "qwen2": _dense_qwen, "qwen3": _dense_qwen, "qwen2moe": _qwen2_moe, "qwen3moe": _qwen3_moe,
+        "olmoe": _olmoe, "gpt-oss": _gpt_oss, "deepseek2": _deepseek, "glm4moe": _glm4_moe,
+    }[m.arch](m, config)  # fmt: skip
+    config |= rope(m, config)
+    m.only("attention.causal", True)
+    m.only("tensor_data_layout", "Meta AI original pth")
+    m.finish()
+    return config, m.report
+
+
+def _common(m: Metadata) -> dict[str, Any]:
+    """What every architecture has."""
+    heads, width = m.need("attention.head_count", "an integer"), m.need("embedding_length", "an integer")
+    if heads < 1 or width < 1:
+        raise m.error(f"{m.arch}.attention.head_count", "a number above 0")
+    layers, later = m.need("block_count", "an integer"), m.take("nextn_predict_layers", "an integer") or 0
+    config = {
+        "hidden_size": width,
+        "num_hidden_layers": layers - later,
+        "num_attention_heads": heads,
+        "num_key_value_heads": m.take("attention.head_count_kv", "an integer", heads),
+        "max_position_embeddings": m.need("context_length", "an integer"),
+        "rms_norm_eps": m.need("attention.layer_norm_rms_epsilon", "a number"),
+        "vocab_size": _vocabulary(m),
+        "hidden_act": "silu",
+        "tie_word_embeddings": not m.has("output.weight"),
+    }
+    ends = [m.values.get(f"{TOKENS}{name}_token_id") for name in ("eos", "eot", "eom")]
+    config["eos_token_id"] = list(dict.fromkeys(end for end in ends if end is not None)) or None
+    config["bos_token_id"] = m.values.get(f"{TOKENS}bos_token_id")
+    return config
+
+
+def _vocabulary(m: Metadata) -> int:
+    """The rows of the embedding; the metadata may only repeat that."""
+    embedding = m.model.tensors.get("token_embd.weight")
+    size = embedding.shape[0] if embedding is not None and len(embedding.shape) == 2 else None
+    stated = m.take("vocab_size", "an integer")
+    if size is None:
+        raise m.error("token_embd.weight", "a matrix of this name", "none")
+    if stated is not None and stated != size:
+        raise m.error(f"{m.arch}.vocab_size", f"{size}, the rows of token_embd.weight")
+    return size
+
+
+def head_dim(m: Metadata, config: dict[str, Any]) -> int:
+    """Width of a head, the same for keys and values."""
+    width, heads = config["hidden_size"], config["num_attention_heads"]
+    size: int = m.take("attention.key_length", "an integer", None if width % heads else width // heads)
+    if size is None:
+        raise m.error(f"{m.arch}.attention.key_length", f"a number, because {width} is no multiple of {heads} heads")
+    m.only("attention.value_length", size)
+    return size
+
+
+def _plain(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
+    """Keys of heads without latent attention, of layers without choice."""
+    return {"head_dim": head_dim(m, config), "intermediate_size": m.need("feed_forward_length", "an integer")}
+
+
+def _experts(m: Metadata) -> tuple[int, int]:
+    m.only("expert_weights_scale", 0.0, 1.0)
+    return m.need("expert_count", "an integer"), m.need("expert_used_count", "an integer")
+
+
+def _llama(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
+    found = _plain(m, config)
+    if not m.take("expert_count", "an integer"):
+        m.only("expert_used_count", 0)
+        bias = {"attention_bias": m.has("blk.0.attn_q.bias"), "mlp_bias": m.has("blk.0.ffn_gate.bias")}
+        return found | {"model_type": "llama"} | bias
+    experts, chosen = _experts(m)
+    m.only("expert_gating_func", 1)
+    m.only("expert_feed_forward_length", found["intermediate_size"])
+    return found | {"model_type": "mixtral", "num_local_experts": experts, "num_experts_per_tok": chosen}
+
+
+def _dense_qwen(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
+    found = _plain(m, config) | {"model_type": m.arch, "use_sliding_window": False}
+    return found | ({"attention_bias": m.has("blk.0.attn_q.bias")} if m.arch == "qwen3" else {})
+
+
+def _qwen_experts(m: Metadata, config: dict[str, Any], **rest: Any) -> dict[str, Any]:
+    found = _plain(m, config)
+    experts, chosen = _experts(m)
+    m.only("expert_gating_func", 1)
+    width = m.take("expert_feed_forward_length", "an integer", found["intermediate_size"] // max(chosen, 1))
+    rest |= {"num_experts": experts, "num_experts_per_tok": chosen, "moe_intermediate_size": width}
+    return found | rest | {"decoder_sparse_step": 1, "mlp_only_layers": [], "use_sliding_window": False}
+
+
+def _qwen2_moe(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
+    m.only("expert_weights_norm", False)
+    shared = m.take("expert_shared_feed_forward_length", "an integer", m.need("feed_forward_length", "an integer"))
+    more = {"qkv_bias": m.has("blk.0.attn_q.bias"), "shared_expert_intermediate_size": shared}
+    return _qwen_experts(m, config, model_type="qwen2_moe", norm_topk_prob=False, **more)
+
+
+def _qwen3_moe(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
+    m.only("expert_weights_norm", True)
+    bias = m.has("blk.0.attn_q.bias")
+    return _qwen_experts(m, config, model_type="qwen3_moe", norm_topk_prob=True, attention_bias=bias)
+
+
+def _olmoe(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
+    experts, chosen = _experts(m)
+    m.only("expert_gating_func", 1)
+    m.only("expert_weights_norm", False)
+    found = _plain(m, config)
+    if found.pop("head_dim") * config["num_attention_heads"] != config["hidden_size"]:
+        raise m.error("olmoe.attention.key_length", "embedding_length / head_count")
+    m.only("expert_feed_forward_length", found["intermediate_size"])
+    return found | {"model_type": "olmoe", "num_experts": experts, "num_experts_per_tok": chosen,
+                    "norm_topk_prob": False, "attention_bias": False}  # fmt: skip
+
+
+def _gpt_oss(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
+    experts, chosen = _experts(m)
+    m.only("expert_gating_func", 3)
+    m.only("attention.sliding_window_pattern", 2)
+    m.take("feed_forward_length", "an integer")
+    kinds = ["full_attention" if layer % 2 else "sliding_attention" for layer in range(config["num_hidden_layers"])]
+    return {
+        "model_type": "gpt_oss", "head_dim": head_dim(m, config), "attention_bias": True, "layer_types": kinds,
+        "intermediate_size": m.need("expert_feed_forward_length", "an integer"), "num_local_experts": experts,
+        "num_experts_per_tok": chosen, "sliding_window": m.need("attention.sliding_window", "an integer"),
+        "swiglu_limit": 7.0,
+    }  # fmt: skip
+
+
+def _shared_experts(m: Metadata, config: dict[str, Any], gating: int) -> dict[str, Any]:
+    """Keys that deepseek2 and glm4moe have in common; `gating` is the function of a file that states none."""
+    function = m.take("expert_gating_func", "an integer", gating)
+    if function not in (1, 2):
+        raise m.error(f"{m.arch}.expert_gating_func", "1 (softmax) or 2 (sigmoid)")
+    groups, chosen = m.take("expert_group_count", "an integer", 1), m.take("expert_group_used_count", "an integer", 1)
+    return {
+        "intermediate_size": m.need("feed_forward_length", "an integer"),
+        "moe_intermediate_size": m.need("expert_feed_forward_length", "an integer"),
+        "first_k_dense_replace": m.take("leading_dense_block_count", "an integer", 0),
+        "n_routed_experts": m.need("expert_count", "an integer"),
+        "num_experts_per_tok": m.need("expert_used_count", "an integer"),
+        "n_shared_experts": m.need("expert_shared_count", "an integer"),
+        "routed_scaling_factor": m.take("expert_weights_scale", "a number", 1.0) or 1.0,
+        "norm_topk_prob": m.take("expert_weights_norm", "true or false", False),
+        "scoring_func": "softmax" if function == 1 else "sigmoid", "n_group": groups or 1, "topk_group": chosen or 1,
+        "attention_bias": m.has("blk.0.attn_q.bias") or m.has("blk.0.attn_kv_a_mqa.bias"),
+    }  # fmt: skip
+
+
+def _deepseek(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
+    found = _shared_experts(m, config, gating=1) | {"moe_layer_freq": 1}
+    found["num_key_value_heads"] = config["num_attention_heads"]
+    m.take("attention.head_count_kv", "an integer", word="repeats what latent attention is")
+    latent, turned = m.need("attention.kv_lora_rank", "an integer"), m.need("rope.dimension_count", "an integer")
+    keys, values = m.need("attention.key_length", "an integer"), m.need("attention.value_length", "an integer")
+    keys = m.take("attention.key_length_mla", "an integer") or keys
+    values = m.take("attention.value_length_mla", "an integer") or values
+    found |= {
+        "q_lora_rank": m.take("attention.q_lora_rank", "an integer"), "kv_lora_rank": latent, "v_head_dim": values,
+        "qk_nope_head_dim": keys - turned, "qk_rope_head_dim": turned,
+    }  # fmt: skip
+    sigmoid = found["scoring_func"] == "sigmoid"
+    if sigmoid != m.has(f"blk.{found['first_k_dense_replace']}.exp_probs_b.bias"):
+        raise m.error("deepseek2.expert_gating_func", "2 (sigmoid) with exp_probs_b.bias in the layers, 1 without")
+    greedy = "greedy" if found["n_group"] == 1 else "group_limited_greedy"
+    return found | {"model_type": "deepseek_v3" if sigmoid else "deepseek_v2", "topk_method":
+                    "noaux_tc" if sigmoid else greedy}  # fmt: skip
+
+
+def _glm4_moe(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
+    found = _shared_experts(m, config, gating=2)
+    if found.pop("scoring_func") != "sigmoid":
+        raise m.error("glm4moe.expert_gating_func", "2 (sigmoid)")
+    size = head_dim(m, config)
+    turned = m.take("rope.dimension_count", "an integer", size)
+    if not 0 < turned <= size:
+        raise m.error("glm4moe.rope.dimension_count", f"a number from 1 to {size}")
+    return found | {"model_type": "glm4_moe", "head_dim": size, "use_qk_norm": m.has("blk.0.attn_q_norm.weight"),
+                    "partial_rotary_factor": turned / size,
+                    "num_nextn_predict_layers": m.take("nextn_predict_layers", "an integer") or 0}  # fmt: skip
