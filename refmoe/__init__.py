@@ -20,7 +20,7 @@ from refmoe.errors import (
 __version__ = "0.1.0"
 NUMERICS_VERSION = 1  # a changed golden bit needs a new one
 
-_LAZY = {"load": "refmoe.model", "Model": "refmoe.model"}
+_LAZY = {"load": "refmoe.model", "Model": "refmoe.model", "Memory": "refmoe.generate"}
 
 
 def __getattr__(name: str) -> object:
@@ -35,5 +35,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
 
 
-__all__ = ["NUMERICS_VERSION", "CheckpointError", "ConfigError", "FormatError", "Model", "ProgramError", "RefmoeError",
-           "TokenizerError", "TraceError", "UsageError", "__version__", "load"]  # fmt: skip
+__all__ = ["NUMERICS_VERSION", "CheckpointError", "ConfigError", "FormatError", "Memory", "Model", "ProgramError",
+           "RefmoeError", "TokenizerError", "TraceError", "UsageError", "__version__", "load"]  # fmt: skip

@@ -1,4 +1,9 @@
-"""Generate: prefill the prompt, then one token at a time, with text, stop rules, timings and a digest."""
+"""Generate: prefill the prompt, then one token at a time, with text, stop rules, timings and a digest.
+
+How ids become text is the business of a reader: `PlainReader` shows all text, those of refmoe.chat take an answer
+apart. A `Memory` keeps the key-value cache from one generation to the next; what both prompts begin with is not
+computed again. That changes no bit: a row does not depend on the pass it was computed in.
+"""
 
 import hashlib
 import sys
@@ -22,6 +27,7 @@ MAX_STOPS, MAX_STOP_LENGTH, MAX_LOGPROBS = 64, 4096, 1000
 @dataclass(frozen=True, slots=True)
 class Step:
     """One generated token. `text` is what it makes visible: nothing while a character or a stop string is unfinished.
+    `thinking` is the same for what a chat model thinks before it answers.
 
     `logprob` and `top_logprobs` ((id, logprob), best first) are the model's own, before any sampling option; None and
     () when they were not asked for.
@@ -31,6 +37,7 @@ class Step:
     text: str
     logprob: float | None
     top_logprobs: tuple[tuple[int, float], ...]
+    thinking: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,17 +79,21 @@ class Generation:
     bits. `nan_steps` counts rows of logits that held a nan. `timings` is described at the property.
     """
 
-    def __init__(self, model: "Model", prompt_ids: Sequence[int], options: Options):
+    def __init__(self, model: "Model", prompt_ids: Sequence[int], options: Options,
+                 reader: Any = None, memory: "Memory | None" = None, ends: frozenset[int] | None = None):  # fmt: skip
         self.prompt_ids = model.check_ids(prompt_ids)
         if len(self.prompt_ids) > model.context:
             raise UsageError(f"prompt has {len(self.prompt_ids)} tokens, the model's context is {model.context}")
         if options.stop and model.tokenizer is None:
             raise UsageError("stop: the model has no tokenizer, so there is no text to stop at")
         self.ids: list[int] = []
-        self.text = ""
+        self.text = self.thinking = ""
         self.finish_reason: str | None = None
         self.nan_steps = 0
         self._model, self._options, self._stops = model, options, StopStrings(options.stop)
+        self._reader, self._memory = reader, memory or Memory()
+        self._ends = model.end_ids if ends is None else ends
+        self._reused = 0
         self._limit = min(options.max_tokens, model.context - len(self.prompt_ids) + 1)  # the last takes no position
         self._hash = hashlib.sha256()
         self._first = self._later = 0.0  # seconds to the first token; seconds of all later ones
@@ -109,8 +120,9 @@ class Generation:
             "first_token_s": self._first,
             "decode_s": self._later,
             "prompt_tokens": len(self.prompt_ids),
+            "reused_tokens": self._reused,
             "generated_tokens": len(self.ids),
-            "prefill_tokens_per_s": len(self.prompt_ids) / self._first if self._first else None,
+            "prefill_tokens_per_s": (len(self.prompt_ids) - self._reused) / self._first if self._first else None,
             "decode_tokens_per_s": later / self._later if self._later else None,
             "peak_rss_bytes": peak_memory(),
         }
@@ -119,11 +131,14 @@ class Generation:
         model = self._model
         begin = time.perf_counter()
         chooser = sampler.Sampler(self._options, model.vocab, self.prompt_ids)
-        stream = model.tokenizer.stream(self.prompt_ids) if model.tokenizer else None
-        sequence, pending = model.engine.sequence(), self.prompt_ids
+        reader = self._reader or PlainReader(model.tokenizer, self.prompt_ids)
+        sequence, pending = self._memory.begin(self, model.engine, self.prompt_ids)
+        self._reused = len(self.prompt_ids) - len(pending)
         while self.finish_reason is None:
+            self._memory.check(self)
             row = model.engine.run([(sequence, pending)])[0][-1]  # [V]
-            step = self._step(row, chooser.next(row), stream)
+            self._memory.ids += pending
+            step = self._step(row, chooser.next(row), reader)
             pending = [step.id]
             seconds = time.perf_counter() - begin
             if len(self.ids) == 1:
@@ -133,23 +148,25 @@ class Generation:
             yield step
             begin = time.perf_counter()
 
-    def _step(self, row: np.ndarray, token: int, stream: Any) -> Step:
+    def _step(self, row: np.ndarray, token: int, reader: Any) -> Step:
         self._hash.update(np.ascontiguousarray(row, "<f4").data)
         self._hash.update(token.to_bytes(4, "little"))
         self.nan_steps += bool(np.isnan(row).any())
         self.ids.append(token)
-        ended = token in self._model.end_ids
-        text = self._stops.push(stream.push(token)) if stream and not ended else ""
+        ended = token in self._ends
+        thinking, text = ("", "") if ended else reader.push(token)
+        text = self._stops.push(text)
         if self._stops.hit:
             self.finish_reason = "stop"
-        elif ended:
+        elif ended or reader.ended:
             self.finish_reason = "eos"
         elif len(self.ids) == self._limit:
             self.finish_reason = "length"
-        if self.finish_reason in ("eos", "length") and stream:
-            text += self._stops.push(stream.flush()) + self._stops.flush()
-        self.text += text
-        return Step(token, text, *self._log_probabilities(row, token))
+        if self.finish_reason in ("eos", "length"):
+            last = reader.finish()
+            thinking, text = thinking + last[0], text + self._stops.push(last[1]) + self._stops.flush()
+        self.text, self.thinking = self.text + text, self.thinking + thinking
+        return Step(token, text, *self._log_probabilities(row, token), thinking)
 
     def _log_probabilities(self, row: np.ndarray, token: int) -> tuple[float | None, tuple[tuple[int, float], ...]]:
         if self._options.logprobs is None:
@@ -157,6 +174,52 @@ class Generation:
         best = sampler.best(row, self._options.logprobs)
         own, *others = sampler.log_probabilities(row, [token, *best])
         return own, tuple(zip(best, others, strict=True))
+
+
+class PlainReader:
+    """All text is text. A reader gives (thinking, text) for an id, and what is left at the end; `ended` says that the
+    text itself is over."""
+
+    def __init__(self, tokenizer: Any, prompt_ids: Sequence[int]):
+        self._stream = tokenizer.stream(prompt_ids) if tokenizer else None
+        self.ended = False
+
+    def push(self, token: int) -> tuple[str, str]:
+        """What the id completes."""
+        return "", self._stream.push(token) if self._stream else ""
+
+    def finish(self) -> tuple[str, str]:
+        """What is left when no id follows."""
+        return "", self._stream.flush() if self._stream else ""
+
+
+class Memory:
+    """The key-value cache of the last generation, and the ids whose rows are in it. One generation uses it at a time;
+    the next one takes it over."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self._sequence: Any = None
+        self._owner: Any = None
+
+    def check(self, owner: Any) -> None:
+        """UsageError when another generation has taken over."""
+        if self._owner is not owner:
+            raise UsageError("memory: a later generation uses it now, this one cannot go on")
+
+    def begin(self, owner: Any, engine: Any, prompt_ids: Sequence[int]) -> tuple[Any, list[int]]:
+        """(a sequence that holds the beginning of the prompt, the ids that are missing in it: at least one)."""
+        self._owner, common = owner, 0
+        for known, wanted in zip(self.ids, prompt_ids[:-1], strict=False):
+            if known != wanted:
+                break
+            common += 1
+        if common == 0 or self._sequence is None:
+            self._sequence, common = engine.sequence(), 0
+        else:
+            self._sequence.truncate(common)
+        self.ids = list(prompt_ids[:common])
+        return self._sequence, list(prompt_ids[common:])
 
 
 class StopStrings:

@@ -4,14 +4,15 @@ import operator
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from refmoe import checkpoint, jit, program, text
+from refmoe import checkpoint, jit, program, suggested, text
 from refmoe.engine import Engine
 from refmoe.errors import TokenizerError, UsageError
-from refmoe.generate import Generation, Options
+from refmoe.generate import Generation, Memory, Options
 
 KV_DTYPES = ("f32", "bf16")
 ACTIVATIONS = ("f32",)
@@ -80,6 +81,39 @@ class Model:
         return Generation(self, ids, Options(temperature, top_k, top_p, min_p, repetition_penalty, seed,
                                              max_tokens, stop, logprobs))  # fmt: skip
 
+    def chat(self, messages: Any, tools: Any = None, thinking: bool | None = None,
+             variables: Mapping[str, Any] | None = None, memory: Memory | None = None,
+             **options: Any) -> Any:  # fmt: skip
+        """Iterator of the steps of an answer (refmoe.chat.answer.Answer), through the checkpoint's chat template.
+
+        messages: [{"role": "user", "content": "..."}, ...]. tools: a list of functions as JSON schemas. thinking: True
+        or False for templates with a switch, None leaves it to the template. variables: further ones for the template.
+        memory: a Memory() kept between answers, so that what the conversation began with is not computed again.
+        options: those of `generate`; max_tokens is 4096 unless given.
+        """
+        from refmoe.chat import answer
+
+        chosen = {"max_tokens": answer.MAX_TOKENS} | options
+        if unknown := [name for name in chosen if name not in Options.__dataclass_fields__]:
+            raise UsageError(f"options: expected those of generate, found {unknown[0]}")
+        return answer.answer(self, messages, tools, thinking, variables, memory, Options(**chosen))
+
+    @cached_property
+    def template(self) -> Any:
+        """The chat template (refmoe.chat.template.Template), None when the checkpoint has none."""
+        from refmoe.chat import template
+
+        names = self.need_tokenizer().added
+        ends = sorted(self.end_ids)
+        boundaries = {"bos_token": self.start_id, "eos_token": ends[0] if ends else None}
+        known = {key: names.get(number) for key, number in boundaries.items() if number is not None}
+        return template.load(self.checkpoint.path, known)
+
+    @cached_property
+    def suggested(self) -> dict[str, Any]:
+        """Sampling options that the checkpoint suggests; see refmoe.suggested."""
+        return suggested.sampling(self.checkpoint.path)
+
     def trace(self, ids: Sequence[int], points: Sequence[str] = ("*",), steps: int = 0) -> Mapping[str, np.ndarray]:
         """Recorded step outputs by name, for the points that match a glob; then `steps` greedy decode steps, whose
         names begin with `steps.{n}.`"""
@@ -90,7 +124,7 @@ class Model:
 
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """Ids of a text, with the BOS the checkpoint asks for; see refmoe.text."""
-        return self._tokenizer().encode(text, add_special, parse_special)
+        return self.need_tokenizer().encode(text, add_special, parse_special)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special and unknown ones give none. UsageError if one is no integer."""
@@ -99,7 +133,7 @@ class Model:
             if (token := _integer(value)) is None:
                 raise UsageError(f"ids[{n}]: expected an integer, found {str(value)[:40]}")
             checked.append(token)
-        return self._tokenizer().decode(checked)
+        return self.need_tokenizer().decode(checked)
 
     def check_ids(self, ids: Sequence[int]) -> list[int]:
         """The ids as a list of int. UsageError if there are none, or one is no integer or has no row in the model."""
@@ -114,7 +148,8 @@ class Model:
             checked.append(token)
         return checked
 
-    def _tokenizer(self) -> text.Tokenizer:
+    def need_tokenizer(self) -> text.Tokenizer:
+        """The tokenizer; TokenizerError without one."""
         if self.tokenizer is None:
             raise TokenizerError(f"{self.checkpoint.path}: no tokenizer.json, so text cannot be used; give token ids")
         return self.tokenizer

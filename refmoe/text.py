@@ -23,7 +23,7 @@ from refmoe.vocab.find import find
 
 MAX_TEXT = 4 << 20  # characters that are encoded at once: a context of a million tokens; the library needs 0.5 GB then
 _CONTROL = re.compile("<[|\uff5c].+[|\uff5c]>", re.DOTALL)
-_PRIVATE = range(0xF0000, 0x10FF00)  # code points without meaning, which stand for control tokens in `encode_prompt`
+_PRIVATE = range(0xF0000, 0x10FF00)  # code points without meaning, which stand for added tokens in `encode_prompt`
 
 
 class Tokenizer:
@@ -49,6 +49,7 @@ class Tokenizer:
         self.size = max(ids) + 1
         self.added = {i: token.content for i, token in added.items()}
         self.control = {t.content: i for i, t in added.items() if t.special or _CONTROL.fullmatch(t.content)}
+        self._named = [token for token in self.added.values() if token.strip()]  # not runs of spaces
         self._special = {i for i, token in added.items() if token.special}
         self._alias: tuple[int, Any] | None = None
         self._bytes_of, self._strip = byte_rule(decoder)
@@ -63,14 +64,14 @@ class Tokenizer:
         return [self._start, *ids] if add_special and self._start is not None else ids
 
     def encode_prompt(self, text: str, foreign: Collection[int]) -> list[int]:
-        """Ids of a rendered chat: control tokens are recognised unless they begin at a `foreign` position.
+        """Ids of a rendered chat: all added tokens are recognised unless they begin at a `foreign` position.
 
         Foreign ones are text like any other. The library can only recognise all or none, so the others are written as
         private characters first, for a copy of the tokenizer that knows them under these names.
         """
         _check(text)
         own, found_foreign, at = [], False, 0
-        names = sorted(self.control, key=len, reverse=True)
+        names = sorted(self._named, key=len, reverse=True)
         pattern = re.compile("|".join(map(re.escape, names)) or "(?!)")
         while match := pattern.search(text, at):
             if match.start() in foreign:
@@ -83,7 +84,7 @@ class Tokenizer:
                 self._library.encode_special_tokens = False
                 return list(self._library.encode(text, add_special_tokens=False).ids)
         base, library = self._aliases(text)
-        number = {token: n for n, token in enumerate(self.control)}
+        number = {token: n for n, token in enumerate(self._named)}
         parts, at = [], 0
         for begin, end in own:
             parts += [text[at:begin], chr(base + number[text[begin:end]])]
@@ -94,14 +95,15 @@ class Tokenizer:
     def _aliases(self, text: str) -> tuple[int, Any]:
         """(first private character, the copy): the characters do not occur in the text."""
         used = {ord(character) for character in set(text)}
-        if self._alias is None or used & set(range(self._alias[0], self._alias[0] + len(self.control))):
-            for base in _PRIVATE[:: len(self.control)]:
-                if not used & set(range(base, base + len(self.control))):
+        count = len(self._named)
+        if self._alias is None or used & set(range(self._alias[0], self._alias[0] + count)):
+            for base in _PRIVATE[::count]:
+                if not used & set(range(base, base + count)):
                     with _errors_name(self.source):
-                        self._alias = base, _renamed(self._library, self.control, base)
+                        self._alias = base, _renamed(self._library, self._named, base)
                     break
             else:
-                raise TokenizerError("text: holds too many different private-use characters beside control tokens")
+                raise TokenizerError("text: holds too many different private-use characters beside added tokens")
         return self._alias
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -198,10 +200,10 @@ def _special(token: Any) -> Any:
                       rstrip=token.rstrip, single_word=token.single_word)  # fmt: skip
 
 
-def _renamed(library: Any, control: dict[str, int], base: int) -> Any:
-    """A copy of a library tokenizer in which control token number n is called chr(base + n)."""
+def _renamed(library: Any, named: Sequence[str], base: int) -> Any:
+    """A copy of a library tokenizer in which added token number n of `named` is called chr(base + n)."""
     content = json.loads(library.to_str())
-    names = {token: chr(base + n) for n, token in enumerate(control)}
+    names = {token: chr(base + n) for n, token in enumerate(named)}
     for token in content["added_tokens"]:
         token["content"] = names.get(token["content"], token["content"])
     model = content["model"]
