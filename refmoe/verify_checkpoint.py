@@ -60,7 +60,8 @@ class Report:
         """One of EXIT."""
         outputs = [result for _, result in self.results if result.golden.kind != "tokenizer"]
         ran = {result.verdict for result in outputs if result.golden.status == "good"}
-        tokens = {result.verdict for _, result in self.results if result.golden.kind == "tokenizer"}
+        good = [result for _, result in self.results if result.golden.status == "good"]
+        tokens = {result.verdict for result in good if result.golden.kind == "tokenizer"}
         if self.problems or "not conformant" in tokens or ("not conformant" in ran and not self.ambiguous):
             return "not conformant"
         if "conformant" in ran:

@@ -374,7 +374,7 @@ def test_every_published_file():
         if entry.tokenizer:
             assert published.tokenizer_vectors(entry.tokenizer), entry.tokenizer
     assert {entry.checkpoint for entry in OWN} >= {"mistralai/Mistral-7B-v0.1", "Qwen/Qwen1.5-MoE-A2.7B",
-                                                  "openai/gpt-oss-20b", "Qwen3-235B-A22B"}  # fmt: skip
+                                                  "openai/gpt-oss-20b", "Llama-3.1-8B"}  # fmt: skip
 
 
 def test_shapes_that_several_checkpoints_share():
@@ -465,3 +465,22 @@ def test_tokenizer_vectors(tmp_path, version):
     assert result.verdict == "not conformant" and "first: 'ied 4" in result.words
     right["fingerprint"] = "00"
     assert conformance.compare_tokenizer(tokenizer, "mistral", right).verdict == "not conformant"
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data beside the checkout")
+@pytest.mark.parametrize(("name", "file", "target", "rows"), [
+    ("kimi-k2", "tok-kimi-k2/tiktoken.model.gz", "tiktoken.model", 163840),
+    ("o200k", "tok-o200k/o200k_base.tiktoken.gz", "o200k_base.tiktoken", 201088),
+    ("mistral-v1", "tok-mistral/tokenizer.model.v1.gz", "tokenizer.model", 32000),
+])  # fmt: skip
+def test_tokenizers_built_from_other_files(tmp_path, name, file, target, rows):
+    import gzip
+
+    from refmoe import text
+
+    (tmp_path / target).write_bytes(gzip.decompress((SHARED / file).read_bytes()))
+    settings = {"tokenizer_class": "TikTokenTokenizer", "added_tokens_decoder": {}} if name == "kimi-k2" else {}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
+    result = conformance.compare_tokenizer(text.load(tmp_path, rows), name, published.tokenizer_vectors(name))
+    assert result.verdict == "conformant", result.words
