@@ -1,110 +1,126 @@
 """Schedule of absorb_query: sums down the columns of a matrix, sixteen columns to a vector.
 
-One work item is a head: its key rows are widened to f32 once, whatever their format. A register tile holds 4 rows of x
-(or one) by 64 columns and gathers one lane of the reduction after the other (p = lane, lane + 16, ...); the sixteen
-partial tiles are then added as the halving tree says.
+One work item is a head. For a single row of x, sixteen rows of sums (lane p mod 16) are kept in memory and the key rows
+of the head pass once, whatever their format. For more rows the key rows are widened to f32 first; then a register tile
+of four rows of x by 64 columns gathers one lane after the other. In the end the lanes are added as the halving tree.
 """
 
 import numpy as np
 
 from refmoe.jit import item_kernel, kernel
 from refmoe.kernels import team
-from refmoe.kernels.matmul import widen_rows
+from refmoe.kernels.matmul import walk_rows
 from refmoe.numerics.vec import (
     F32,
     address,
     load1,
     load16,
+    splat,
     store1,
     store16,
     store_partial,
     tile_add,
-    tile_load,
     tile_scale_add,
     tile_store,
     tile_zero,
+    vadd,
     view64,
 )
 
 LINE = 64  # bytes of a vector
-SPAN = 4  # vectors of a tile
 GROUP = 4  # rows of x of a tile
-LANES_BYTES = 16 * GROUP * SPAN * LINE
+SPAN = 4  # vectors of columns of a tile
 SMALL = 1 << 18  # multiplications below which sharing costs more than it gains
 # Operands of a job, int64: addresses, counts and sizes
 X, MATRIX, OUT, TOKENS, HEADS, SIZE, HEAD_ROWS, RANK, SCRATCH, SCRATCH_BYTES = range(10)
 
 
 @kernel
-def _columns(zero, panel, step, x, rows, size, lanes):
-    """The sums of one tile of columns at `panel` (rows of `step` bytes) for x[p][rows]; they end up at `lanes`."""
-    bytes_of_tile = rows * SPAN * LINE
-    for lane in range(16):
-        t = zero
-        for p in range(lane, size, 16):
-            t = tile_scale_add(t, F32, x + p * rows * 4, panel + p * step)
-        if lane >= size % 16 and size % 16 > 0:
-            t = tile_add(t, zero)  # the padding of the reduction: -0 becomes +0
-        tile_store(lanes + lane * bytes_of_tile, t)
-    half = 8
-    while half > 0:
-        for lane in range(half):
-            where = lanes + lane * bytes_of_tile
-            tile_store(where, tile_add(tile_load(zero, where), tile_load(zero, where + half * bytes_of_tile)))
+def _add_lanes(lanes, count):
+    """Sixteen rows of `count` vectors at `lanes` -> their halving tree (8, 4, 2, 1) in the first row."""
+    half = 8 * count
+    while half >= count:
+        for i in range(half):
+            store16(lanes + i * LINE, vadd(load16(F32, lanes + i * LINE), load16(F32, lanes + (i + half) * LINE)))
         half //= 2
 
 
 @kernel
-def _write(lanes, first, rows, rank, span, out, width):
-    """Columns first.. of `rows` sums to f32 out[row][rank] at address out, rows of `width` values."""
-    for i in range(rows):
-        for c in range(SPAN):
-            rest = rank - (first + c) * 16
-            y, where = load16(F32, lanes + (i * span + c) * LINE), out + (i * width + (first + c) * 16) * 4
-            if rest >= 16:
-                store16(where, y)
-            elif rest > 0:
-                store_partial(where, y, rest)
+def _store(where, y, count):
+    """The first `count` lanes, at most all, of which there may be none."""
+    if count >= 16:
+        store16(where, y)
+    elif count > 0:
+        store_partial(where, y, count)
 
 
 @kernel
-def _head(zero, rows, b, n, t, panel, packed, lanes):
-    """`rows` rows of x from row t on (absent ones repeat the last) times the panel of head n."""
-    size, heads, rank = b[SIZE], b[HEADS], b[RANK]
-    vectors = (rank + 15) // 16
-    for i in range(rows):
-        source = b[X] + (min(t + i, b[TOKENS] - 1) * heads + n) * size * 4
-        for p in range(size):
-            store1(packed + (p * rows + i) * 4, load1(source + p * 4))
-    out = b[OUT] + (t * heads + n) * rank * 4
+def _single(d, first, size, x, vectors, rank, lanes, out):
+    """One row x of `size` elements times the columns of rows first.. of a matrix -> `rank` values at out."""
+    zero = splat(np.float32(0.0))
+    for i in range(16 * vectors):
+        store16(lanes + i * LINE, zero)
+    walk_rows(d, first, size, x, lanes)
+    for i in range(size % 16 * vectors, 16 * vectors if size % 16 > 0 else 0):
+        store16(lanes + i * LINE, vadd(load16(F32, lanes + i * LINE), zero))  # the padding: -0 becomes +0
+    _add_lanes(lanes, vectors)
+    for k in range(vectors):
+        _store(out + k * LINE, load16(F32, lanes + k * LINE), rank - k * 16)
+
+
+@kernel
+def _several(panel, vectors, x, size, rows, rank, lanes, out, out_bytes):
+    """Rows packed as x[p][GROUP] times the columns of a panel of `size` rows -> `rank` values for each of `rows`."""
+    tile_bytes = GROUP * SPAN * LINE
     for k in range(0, vectors, SPAN):
-        _columns(zero, panel + k * LINE, vectors * LINE, packed, rows, size, lanes)
-        _write(lanes, k, min(rows, b[TOKENS] - t), rank, SPAN, out, heads * rank)
+        for lane in range(16):
+            t = tile_zero(GROUP, SPAN)
+            for p in range(lane, size, 16):
+                t = tile_scale_add(t, F32, x + p * GROUP * 4, panel + (p * vectors + k) * LINE)
+            if 0 < size % 16 <= lane:
+                t = tile_add(t, tile_zero(GROUP, SPAN))  # the padding: -0 becomes +0
+            tile_store(lanes + lane * tile_bytes, t)
+        _add_lanes(lanes, GROUP * SPAN)
+        for i in range(rows):
+            for c in range(SPAN):
+                y = load16(F32, lanes + (i * SPAN + c) * LINE)
+                _store(out + i * out_bytes + (k + c) * LINE, y, rank - (k + c) * 16)
+
+
+@kernel
+def _lanes_bytes(vectors):
+    return 16 * max(vectors, GROUP * SPAN) * LINE
 
 
 @item_kernel
 def _absorb_item(block, item, slot):
     """All rows of x for one head."""
     b = view64(block, 10)
-    lanes = b[SCRATCH] + slot * b[SCRATCH_BYTES]
-    packed = lanes + LANES_BYTES
-    panel = packed + (b[SIZE] * GROUP + 15) // 16 * LINE
-    widen_rows(view64(b[MATRIX], 16), item * b[HEAD_ROWS], b[SIZE], panel)
-    t = 0
-    while t < b[TOKENS]:
-        if b[TOKENS] - t == 1:
-            _head(tile_zero(1, SPAN), 1, b, item, t, panel, packed, lanes)
-        else:
-            _head(tile_zero(GROUP, SPAN), GROUP, b, item, t, panel, packed, lanes)
-        t += GROUP
+    size, rank, tokens, first = b[SIZE], b[RANK], b[TOKENS], item * b[HEAD_ROWS]
+    vectors, d = (rank + 15) // 16, view64(b[MATRIX], 16)
+    lanes, source, out = b[SCRATCH] + slot * b[SCRATCH_BYTES], b[X] + item * size * 4, b[OUT] + item * rank * 4
+    if tokens == 1:
+        _single(d, first, size, source, vectors, rank, lanes, out)
+        return
+    panel = lanes + _lanes_bytes(vectors)
+    x = panel + (size * vectors + SPAN) * LINE  # the last tile may look beyond the last row
+    walk_rows(d, first, size, np.int64(0), panel)
+    for t in range(0, tokens, GROUP):
+        for i in range(GROUP):
+            row = source + min(t + i, tokens - 1) * b[HEADS] * size * 4
+            for p in range(size):
+                store1(x + (p * GROUP + i) * 4, load1(row + p * 4))
+        _several(panel, vectors, x, size, min(GROUP, tokens - t), rank, lanes, out + t * b[HEADS] * rank * 4,
+                 b[HEADS] * rank * 4)
 
 
 @kernel
 def _absorb(control, item, x, descriptor, heads, head_rows, rank, out, shares):
     """Fill in the operands and do the work."""
-    block, size = np.empty(10, np.int64), x.shape[1] // heads
-    panel = (size * ((rank + 15) // 16) + SPAN) * LINE  # the last tile may look beyond the last row
-    each = LANES_BYTES + (size * GROUP + 15) // 16 * LINE + panel
+    block, size, vectors = np.empty(10, np.int64), x.shape[1] // heads, (rank + 15) // 16
+    each = _lanes_bytes(vectors)
+    if x.shape[0] > 1:
+        each += (size * vectors + SPAN) * LINE + (size * GROUP + 15) // 16 * LINE
     scratch = np.zeros(shares * each // 4, np.float32)
     block[X], block[MATRIX], block[OUT], block[TOKENS] = address(x), address(descriptor), address(out), x.shape[0]
     block[HEADS], block[SIZE], block[HEAD_ROWS], block[RANK] = heads, size, head_rows, rank

@@ -30,7 +30,18 @@ from refmoe.kernels.matrix import (
     vector_f32,
 )
 from refmoe.kernels.panels import LINE, PANEL, PANEL_BYTES, SPILL_BYTES, multiply, pack
-from refmoe.numerics.vec import TILE_COLS, address, call_item, store16, view64
+from refmoe.numerics.vec import (
+    F32,
+    TILE_COLS,
+    address,
+    call_item,
+    load1,
+    load16,
+    splat,
+    store16,
+    vfma,
+    view64,
+)
 
 FEW = 4 * TILE_COLS // 2  # sets with fewer rows of x than this are streamed
 SMALL = 1 << 19  # multiplications below which sharing costs more than it gains
@@ -41,10 +52,10 @@ MATRICES, SETS, ROWS, X, COLUMNS, X_ROWS, STARTS, TILES, PACKED, PLACES, OUT_ROW
 @inlined
 def product_item(stream, vector, block, item, slot):
     """One panel of one matrix times one set of rows, with the two functions of the matrix's format; or, of a job made
-    by `widen_rows`, rows of W_eff as they are."""
+    by `walk_rows`, what that says."""
     b = view64(block, 13)
     if b[X] == 0:
-        _widen_rows(vector, view64(b[MATRICES], WORDS), b[STARTS], b[ROWS], b[PLACES])
+        _walk_rows(vector, view64(b[MATRICES], WORDS), b[STARTS], b[ROWS], b[PACKED], b[PLACES])
         return
     work = view64(b[WORK] + item * 24, 3)
     s, m, first = work[0], work[1], work[2]
@@ -63,11 +74,16 @@ def product_item(stream, vector, block, item, slot):
 
 
 @inlined
-def _widen_rows(vector, d, first, count, out):
+def _walk_rows(vector, d, first, count, x, out):
     vectors = (d[COLS] + 15) // 16
     for r in range(count):
-        for k in range(vectors):
-            store16(out + (r * vectors + k) * LINE, vector(d, first + r, k))
+        if x == 0:
+            for k in range(vectors):
+                store16(out + (r * vectors + k) * LINE, vector(d, first + r, k))
+        else:
+            scale, lanes = splat(load1(x + r * 4)), out + r % 16 * vectors * LINE
+            for k in range(vectors):
+                store16(lanes + k * LINE, vfma(vector(d, first + r, k), scale, load16(F32, lanes + k * LINE)))
 
 
 @item_kernel
@@ -89,11 +105,14 @@ def product_f16(block, item, slot):
 
 
 @kernel
-def widen_rows(d, first, count, out):
-    """Rows first .. first+count-1 of a matrix of any format as f32 at address out, each padded with +0 to whole
-    vectors of 16; `d` is its descriptor i64[16]."""
+def walk_rows(d, first, count, x, out):
+    """Rows first .. first+count-1 of a matrix of any format, each padded with +0 to whole vectors of 16.
+
+    With x = 0 they are written as f32 to address out. Else x is the address of f32[count], and row r times x[r] is
+    added by fma to row r mod 16 of the sixteen rows at address out. `d` is the descriptor i64[16] of the matrix.
+    """
     block = np.zeros(13, np.int64)
-    block[MATRICES], block[STARTS], block[ROWS], block[PLACES] = address(d), first, count, out
+    block[MATRICES], block[STARTS], block[ROWS], block[PACKED], block[PLACES] = address(d), first, count, x, out
     call_item(d[PRODUCT], address(block), np.int64(0), np.int64(0))
     return block.shape[0]  # in use through its address until here
 
