@@ -3,6 +3,7 @@
     python scripts/compare_rope.py              for people: all configs in golden/published/rope_tables.json
     python scripts/compare_rope.py --write      puts the numbers into that file (needs torch and transformers)
     python scripts/compare_rope.py CONFIG ...   the same for the config.json files named
+    python scripts/compare_rope.py --random N   N invented settings in both dialects, ours and transformers' reading
 
 Frequencies: how many entries of transformers' inv_freq differ from ours and by how many units in the last place.
 Angles: at five positions the largest |value - exact| over cos and sin of all pairs, amplitude included, where "exact"
@@ -163,6 +164,62 @@ def compare(values, torch):
     return entry
 
 
+def invented(pick, values):
+    """A config with the rotary keys replaced by invented ones, in either dialect, some of them contradictory."""
+    kind = pick.choice(["default", "linear", "llama3", "yarn", "yarn", "yarn", None])
+    entry = {name: kind for name in pick.choice([["type"], ["rope_type"], ["type", "rope_type"]]) if kind}
+    choices = {"factor": [1, 2.0, 8.0, 40, 2.5, None], "low_freq_factor": [1.0, 0.5], "high_freq_factor": [4.0, 8],
+               "original_max_position_embeddings": [512, 1024, 4096], "beta_fast": [32, 1.0, 16, None],
+               "beta_slow": [1, 2, None], "mscale": [1.0, 0.707, 0, None], "mscale_all_dim": [1.0, 0.707, 0],
+               "truncate": [True, False], "attention_factor": [1.0, 1.2, None], "rope_theta": [10000, 5e5, 5e4],
+               "partial_rotary_factor": [1.0]}
+    likely = {"linear": "factor", "llama3": "factor low_freq_factor high_freq_factor original_max_position_embeddings",
+              "yarn": "factor original_max_position_embeddings"}.get(kind, "").split()
+    optional = {"beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate", "attention_factor"}
+    optional = (optional if kind == "yarn" else set()) | {"rope_theta"}
+    for name, found in choices.items():
+        if pick.random() < (0.9 if name in likely else 0.3 if name in optional else 0.03):
+            entry[name] = pick.choice(found)
+    result = {key: value for key, value in values.items() if key not in ("rope_scaling", "rope_parameters")}
+    result[pick.choice(["rope_scaling", "rope_parameters"])] = entry or {"rope_type": "default"}
+    if pick.random() < 0.4:
+        result.pop("rope_theta", None)
+    if pick.random() < 0.05:
+        result["original_max_position_embeddings"] = pick.choice([1024, 2048])
+    return result
+
+
+def random_settings(tables, count):
+    """How often both read invented settings alike; every difference is printed. 1 if there is one."""
+    import collections
+    import random
+
+    from refmoe.errors import ConfigError
+    pick, seen, failed = random.Random(1), collections.Counter(), False
+    for _ in range(count):
+        values = invented(pick, {k: v for k, v in pick.choice(tables)["config"].items() if k in KEYS})
+        try:
+            mine = rope_tables.from_spec(spec_of(values))
+        except ConfigError:
+            mine = None
+        try:
+            theirs = Theirs(values)
+        except Exception as problem:  # whatever transformers raises
+            seen[f"{'we run it' if mine else 'both refuse'}, transformers raises {type(problem).__name__}"] += 1
+            continue
+        if mine is None:
+            seen["we refuse it, transformers runs it"] += 1
+            continue
+        apart = np.abs(theirs.inv_freq / mine[0] - 1).max()
+        same = apart < 1e-5 and abs(theirs.rotary.attention_scaling - mine[1]) < 2e-7
+        seen["same" if same else "different"] += 1
+        if not same:
+            failed = True
+            print(f"different by {apart:.1e}, amplitudes {theirs.rotary.attention_scaling}, {mine[1]}: {values}")
+    print("\n".join(f"{number:>6} {words}" for words, number in seen.most_common()))
+    return int(failed)
+
+
 def show(name, entry):
     """A few lines for people."""
     spec = entry["spec"]
@@ -179,6 +236,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="*", type=Path)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--random", type=int, metavar="N")
     args = parser.parse_args()
     try:
         import torch
@@ -188,6 +246,8 @@ def main():
         versions = {}
     facts = json.loads(FACTS.read_text("utf-8"))
     tables = facts["tables"]
+    if args.random:
+        return random_settings(tables, args.random)
     if args.configs:
         tables = [{"name": path.stem, "config": json.loads(path.read_text("utf-8"))} for path in args.configs]
     for one in tables:
@@ -198,7 +258,8 @@ def main():
         lines = ",\n  ".join(json.dumps(one) for one in tables)
         head = json.dumps({"about": facts["about"], "versions": versions}, indent=1)[:-2]
         FACTS.write_text(f'{head},\n "tables": [\n  {lines}\n ]\n}}\n', "utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -55,7 +55,7 @@ def tables(c: Config) -> Tables:
         if f"swiglu_{name}" in c.values and not c.has(f"swiglu_{name}"):
             raise c.error(f"swiglu_{name}", f"a number (absent means {default})")
         d[name] = round32(c.number(f"swiglu_{name}", default=default))
-    if not c.has("rope_scaling") and not c.has("rope_parameters"):
+    if not c.values.get("rope_scaling") and not c.values.get("rope_parameters"):
         raise c.error("rope_scaling", "an object, because this family's files scale their positions")
     window, windowed = sizes.listed_layers(c, d, 128, lambda layer: layer % 2 == 0)
     bias = "qkvo" if c.flag("attention_bias", default=True) else ""

@@ -63,6 +63,8 @@ def test_rope_must_be_stated(key):
 
 
 def test_rope_without_scaling_may_be_stated():
+    with pytest.raises(ConfigError, match="rope_scaling: expected an object"):
+        build(config("gpt_oss", rope_scaling={}))
     program = build(config("gpt_oss", rope_scaling={"rope_type": "default"}))
     assert program.tables["rope"]["kind"] == "default"
     assert program.config_report["initial_context_length"][0] == "ignored"
