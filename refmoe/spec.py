@@ -18,10 +18,12 @@ SECTIONS = ("Signature", "Semantics", "Order", "Special", "Ties", "Errors", "Gol
 # Chapter -> folder and clauses in the order of their numbers; append only.
 CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Numerics", "numerics", (
-        "fma", "reduce", "elementary", "rope_tables", "codecs", "counter", "select", "small_codes",
+        "fma", "reduce", "elementary", "rope_tables", "codecs", "counter", "select", "small_codes", "k_scales",
     )),
     ("Weight formats", "formats", (
         "f32", "bf16", "f16", "fp8_block", "fp8_scaled", "int8_scaled",
+        "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs",
+        "mxfp4_halves",
     )),
     ("Operations", "ops", (
         "embedding", "rms_norm", "head_norm", "linear", "linear_bias", "rope_half", "rope_pairs", "attention",
@@ -38,7 +40,7 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Files", "", ("trace", "golden", "conformance")),
 )  # fmt: skip
 PLACES = {"rope": "config/rope.py"}  # clauses that are not <folder>/<name>.py or <name>.py
-NO_CLAUSE = {"numerics": ("vec", "vec_int"), "archs": ("parts", "parts_latent")}  # vec: schedules only
+NO_CLAUSE = {"numerics": ("vec", "vec_bytes", "vec_int"), "archs": ("parts", "parts_latent")}  # vec: schedules only
 
 INTRODUCTION = """\
 This document defines every bit that refmoe computes from a checkpoint and token ids. Whoever follows it, on any

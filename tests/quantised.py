@@ -51,6 +51,28 @@ MAKERS = {
 MULTIPLES: dict[str, int] = {}  # of columns, where a format needs one
 
 
+def _blocks(format, halves, exponent=False):
+    """A maker of rows of blocks (GGUF types): random bytes, ordinary binary16 numbers at `halves`."""
+    module = formats.get(format)
+
+    def make(rng, rows, cols):
+        blocks = rng.integers(0, 256, (rows * cols // module.ELEMENTS, module.SIZE), dtype=np.uint8)
+        for at in halves:
+            blocks[:, at:at + 2] = rng.normal(0, 0.02, (len(blocks), 1)).astype(np.float16).view(np.uint8)
+        if exponent:
+            blocks[:, 0] = rng.integers(110, 130, len(blocks))
+        return Weight(format, rows, cols, {".weight": blocks.reshape(-1)})
+
+    MULTIPLES[format] = module.ELEMENTS
+    return make, [()]
+
+
+MAKERS |= {format: _blocks(format, halves) for format, halves in {
+    "q4_0": [0], "q4_1": [0, 2], "q5_0": [0], "q5_1": [0, 2], "q8_0": [0], "q2_k": [80, 82], "q3_k": [108],
+    "q4_k": [0, 2], "q5_k": [0, 2], "q6_k": [208], "iq4_nl": [0], "iq4_xs": [0]}.items()}  # fmt: skip
+MAKERS["mxfp4_halves"] = _blocks("mxfp4_halves", [], exponent=True)
+
+
 def weights(format, rows, cols):
     """One matrix for each of the settings under which a format may occur; cols is rounded up if it must be."""
     make, settings = MAKERS[format]

@@ -1,0 +1,80 @@
+"""iq4_nl - blocks of 32 nibbles that index sixteen uneven steps, one binary16 scale (GGUF).
+
+Layout      X.weight [rows, cols / 32 * 18], row-major; a block of 18 bytes is
+    bytes 0..1    d, binary16, little-endian
+    bytes 2..17   a nibble each: the low nibble of byte 2 + i is element i, its high nibble element 16 + i
+    nibble 0 1 2 ... means -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113
+Semantics   W_eff[r, 32b + i] = d * step[nibble i] of block b of row r; exact
+Order       no rounding: 11 and 7 significant bits fit
+Special     d = inf or nan gives what IEEE 754 says (inf * 0 is nan); the sign of d stays on zeros
+Errors      cols must be a multiple of 32
+Golden      formats/iq4_nl: every_code, extreme_scales, rows_of_blocks, special_scales
+Origin      ggml type IQ4_NL, dequantize_row_iq4_nl. Dissent: llama.cpp on a
+            CPU rounds the activations to q8_0 as well and sums integers within a block; that product is not this one
+"""
+
+import numpy as np
+
+from refmoe import jit
+from refmoe.errors import FormatError
+from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.numerics.codecs import f16_to_f32
+from refmoe.weight import Weight
+
+if jit.ENABLED:
+    from refmoe.kernels.matmul import product_item
+    from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
+    from refmoe.numerics.vec import address, vmul
+    from refmoe.numerics.vec_bytes import b_lookup, b_shr, load_bytes, signed, splat_half
+
+suffixes = (".weight",)
+dtypes = ("IQ4_NL",)
+ELEMENTS, SIZE = 32, 18
+STEPS = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.int8)
+
+
+def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the stored tensors of a [rows, cols] matrix, in bytes."""
+    if cols % ELEMENTS:
+        raise FormatError(f"iq4_nl: columns: expected a multiple of {ELEMENTS}, found {cols}")
+    return {".weight": (rows, cols // ELEMENTS * SIZE)}
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    blocks = weight.parts[".weight"].reshape(-1, SIZE)
+    d, q = f16_to_f32(blocks[:, :2].copy().view(np.uint16)), blocks[:, 2:]
+    steps = STEPS[np.concatenate([q & 15, q >> 4], axis=1)]
+    return (d * steps.astype(np.float32)).reshape(weight.rows, weight.cols)
+
+
+def descriptor(weight: Weight) -> list[int]:
+    """First words of the descriptor: address, columns, bytes of a row."""
+    return [weight.parts[".weight"].ctypes.data, weight.cols, weight.cols // ELEMENTS * SIZE]
+
+
+@inlined
+def _open(where):
+    return splat_half(where)
+
+
+@inlined
+def _pair(where, d, j):
+    q, steps = load_bytes(where + 2), load_bytes(address(STEPS))
+    return vmul(d, signed(b_lookup(steps, q))), vmul(d, signed(b_lookup(steps, b_shr(q, 4))))
+
+
+@kernel
+def _vector(d, r, k):
+    return vector_of_pairs(_open, _pair, ELEMENTS, SIZE, d, r, k)
+
+
+@kernel
+def _stream(d, first, last, x, x_rows, out, width, out_rows):
+    stream_pairs(_open, _pair, SIZE, d, first, last, x, x_rows, out, width, out_rows)
+
+
+@item_kernel
+def product(block, item, slot):
+    """The work item of kernels.matmul."""
+    product_item(_stream, _vector, block, item, slot)

@@ -1,0 +1,85 @@
+"""mxfp4_halves - blocks of 32 four-bit floats with one power of two, in halves (GGUF).
+
+Layout      X.weight [rows, cols / 32 * 17], row-major; a block of 17 bytes is
+    byte  0       e, the exponent of the scale
+    bytes 1..16   a nibble each: the low nibble of byte 1 + i is element i, its high nibble element 16 + i
+                  (halves; the format mxfp4 of safetensors files has neighbours in a byte)
+    nibble 0 1 2 ... means 0 1 2 3 4 6 8 12 0 -1 -2 -3 -4 -6 -8 -12: twice the value of its E2M1 code
+Semantics   W_eff[r, 32b + i] = 2^(e - 128) * step[nibble i] of block b of row r; exact
+Order       no rounding but overflow: e = 254 with steps of 4 and more, e = 255 with 2 and more give inf. e = 0, 1 are
+            subnormal scales, used as they are
+Special     nibble 8 is +0 (E2M1 has -0 there). e = 255 is 2^127, as in ggml (nan in the OCP specification)
+Errors      cols must be a multiple of 32
+Golden      formats/mxfp4_halves: every_code, every_exponent, rows_of_blocks
+Origin      ggml type MXFP4, dequantize_row_mxfp4. Dissent: llama.cpp on a
+            CPU rounds the activations to q8_0 as well and sums integers within a block; that product is not this one
+"""
+
+import numpy as np
+
+from refmoe import jit
+from refmoe.errors import FormatError
+from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.weight import Weight
+
+if jit.ENABLED:
+    from refmoe.kernels.matmul import product_item
+    from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
+    from refmoe.numerics.vec import address, vmul
+    from refmoe.numerics.vec_bytes import b_lookup, b_shr, load_byte, load_bytes, signed, splat_bits
+
+suffixes = (".weight",)
+dtypes = ("MXFP4",)
+ELEMENTS, SIZE = 32, 17
+STEPS = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.int8)
+SMALLEST = 1 << 21  # pattern of 2^-128
+
+
+def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the stored tensors of a [rows, cols] matrix, in bytes."""
+    if cols % ELEMENTS:
+        raise FormatError(f"mxfp4_halves: columns: expected a multiple of {ELEMENTS}, found {cols}")
+    return {".weight": (rows, cols // ELEMENTS * SIZE)}
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    blocks = weight.parts[".weight"].reshape(-1, SIZE)
+    e, q = blocks[:, :1].astype(np.uint32), blocks[:, 1:]
+    scale = np.where(e < 2, SMALLEST << e, np.maximum(e, 1) - 1 << 23).astype(np.uint32).view(np.float32)
+    steps = STEPS[np.concatenate([q & 15, q >> 4], axis=1)]
+    with np.errstate(over="ignore"):
+        return (scale * steps.astype(np.float32)).reshape(weight.rows, weight.cols)
+
+
+def descriptor(weight: Weight) -> list[int]:
+    """First words of the descriptor: address, columns, bytes of a row."""
+    return [weight.parts[".weight"].ctypes.data, weight.cols, weight.cols // ELEMENTS * SIZE]
+
+
+@inlined
+def _open(where):
+    e = load_byte(where)
+    return splat_bits(SMALLEST << e if e < 2 else e - 1 << 23)
+
+
+@inlined
+def _pair(where, scale, j):
+    q, steps = load_bytes(where + 1), load_bytes(address(STEPS))
+    return vmul(scale, signed(b_lookup(steps, q))), vmul(scale, signed(b_lookup(steps, b_shr(q, 4))))
+
+
+@kernel
+def _vector(d, r, k):
+    return vector_of_pairs(_open, _pair, ELEMENTS, SIZE, d, r, k)
+
+
+@kernel
+def _stream(d, first, last, x, x_rows, out, width, out_rows):
+    stream_pairs(_open, _pair, SIZE, d, first, last, x, x_rows, out, width, out_rows)
+
+
+@item_kernel
+def product(block, item, slot):
+    """The work item of kernels.matmul."""
+    product_item(_stream, _vector, block, item, slot)

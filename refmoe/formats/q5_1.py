@@ -1,0 +1,94 @@
+"""q5_1 - blocks of 32 five-bit numbers with a binary16 scale and minimum (GGUF).
+
+Layout      X.weight [rows, cols / 32 * 24], row-major; a block of 24 bytes is
+    bytes 0..1    d, binary16, little-endian
+    bytes 2..3    m, binary16
+    bytes 4..7    bit i of this 32-bit number, lowest byte first, is bit 4 of element i
+    bytes 8..23   bits 3..0: the low nibble of byte 8 + i is element i, its high nibble element 16 + i
+Semantics   W_eff[r, 32b + i] = d * q[i] + m of block b of row r
+Order       R1 the product is exact (11 and 5 significant bits), so only the sum with m is rounded, once
+Special     inf or nan in d or m give what IEEE 754 says (inf * 0 and inf - inf are nan); -0 as in binary32
+Errors      cols must be a multiple of 32
+Golden      formats/q5_1: every_code, extreme_scales, rows_of_blocks, special_scales
+Origin      ggml type Q5_1, dequantize_row_q5_1. Dissent: llama.cpp on a
+            CPU rounds the activations to q8_1 as well and sums integers within a block; that product is not this one
+"""
+
+import numpy as np
+
+from refmoe import jit
+from refmoe.errors import FormatError
+from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.numerics.codecs import f16_to_f32
+from refmoe.weight import Weight
+
+if jit.ENABLED:
+    from refmoe.kernels.matmul import product_item
+    from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
+    from refmoe.numerics.vec import vfma
+    from refmoe.numerics.vec_bytes import (
+        b_and,
+        b_or,
+        b_shl,
+        b_shr,
+        load_bytes,
+        load_short,
+        splat_half,
+        spread_bits,
+        unsigned,
+    )
+
+suffixes = (".weight",)
+dtypes = ("Q5_1",)
+ELEMENTS, SIZE = 32, 24
+
+
+def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the stored tensors of a [rows, cols] matrix, in bytes."""
+    if cols % ELEMENTS:
+        raise FormatError(f"q5_1: columns: expected a multiple of {ELEMENTS}, found {cols}")
+    return {".weight": (rows, cols // ELEMENTS * SIZE)}
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    blocks = weight.parts[".weight"].reshape(-1, SIZE)
+    d, m = f16_to_f32(blocks[:, :4].copy().view(np.uint16)).T[:, :, None]
+    fifth = np.unpackbits(blocks[:, 4:8], axis=1, bitorder="little")
+    q = np.concatenate([blocks[:, 8:] & 15, blocks[:, 8:] >> 4], axis=1) | (fifth << 4)
+    return (d * q.astype(np.float32) + m).reshape(weight.rows, weight.cols)
+
+
+def descriptor(weight: Weight) -> list[int]:
+    """First words of the descriptor: address, columns, bytes of a row."""
+    return [weight.parts[".weight"].ctypes.data, weight.cols, weight.cols // ELEMENTS * SIZE]
+
+
+@inlined
+def _open(where):
+    return splat_half(where), splat_half(where + 2)
+
+
+@inlined
+def _pair(where, shared, j):
+    d, m = shared
+    q = load_bytes(where + 8)
+    low = b_or(b_and(q, 15), b_shl(spread_bits(load_short(where + 4)), 4))
+    high = b_or(b_shr(q, 4), b_shl(spread_bits(load_short(where + 6)), 4))
+    return vfma(d, unsigned(low), m), vfma(d, unsigned(high), m)
+
+
+@kernel
+def _vector(d, r, k):
+    return vector_of_pairs(_open, _pair, ELEMENTS, SIZE, d, r, k)
+
+
+@kernel
+def _stream(d, first, last, x, x_rows, out, width, out_rows):
+    stream_pairs(_open, _pair, SIZE, d, first, last, x, x_rows, out, width, out_rows)
+
+
+@item_kernel
+def product(block, item, slot):
+    """The work item of kernels.matmul."""
+    product_item(_stream, _vector, block, item, slot)

@@ -1,0 +1,76 @@
+"""q8_0 - blocks of 32 signed bytes with one binary16 scale (GGUF).
+
+Layout      X.weight [rows, cols / 32 * 34], row-major; a block of 34 bytes is
+    bytes 0..1    d, binary16, little-endian
+    bytes 2..33   q[i], a signed byte, i = 0..31
+Semantics   W_eff[r, 32b + i] = d * q[i] of block b of row r; exact
+Order       no rounding: 11 and 8 significant bits fit
+Special     d = inf or nan gives what IEEE 754 says (inf * 0 is nan); the sign of d stays on zeros
+Errors      cols must be a multiple of 32
+Golden      formats/q8_0: every_code, extreme_scales, rows_of_blocks, special_scales
+Origin      ggml type Q8_0, dequantize_row_q8_0. Dissent: llama.cpp on a
+            CPU rounds the activations to q8_0 as well and sums integers within a block; that product is not this one
+"""
+
+import numpy as np
+
+from refmoe import jit
+from refmoe.errors import FormatError
+from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.numerics.codecs import f16_to_f32
+from refmoe.weight import Weight
+
+if jit.ENABLED:
+    from refmoe.kernels.matmul import product_item
+    from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
+    from refmoe.numerics.vec import vmul
+    from refmoe.numerics.vec_bytes import load_bytes, signed, splat_half
+
+suffixes = (".weight",)
+dtypes = ("Q8_0",)
+ELEMENTS, SIZE = 32, 34
+
+
+def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the stored tensors of a [rows, cols] matrix, in bytes."""
+    if cols % ELEMENTS:
+        raise FormatError(f"q8_0: columns: expected a multiple of {ELEMENTS}, found {cols}")
+    return {".weight": (rows, cols // ELEMENTS * SIZE)}
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    blocks = weight.parts[".weight"].reshape(-1, SIZE)
+    d = f16_to_f32(blocks[:, :2].copy().view(np.uint16))
+    return (d * blocks[:, 2:].view(np.int8).astype(np.float32)).reshape(weight.rows, weight.cols)
+
+
+def descriptor(weight: Weight) -> list[int]:
+    """First words of the descriptor: address, columns, bytes of a row."""
+    return [weight.parts[".weight"].ctypes.data, weight.cols, weight.cols // ELEMENTS * SIZE]
+
+
+@inlined
+def _open(where):
+    return splat_half(where)
+
+
+@inlined
+def _pair(where, d, j):
+    return vmul(d, signed(load_bytes(where + 2))), vmul(d, signed(load_bytes(where + 18)))
+
+
+@kernel
+def _vector(d, r, k):
+    return vector_of_pairs(_open, _pair, ELEMENTS, SIZE, d, r, k)
+
+
+@kernel
+def _stream(d, first, last, x, x_rows, out, width, out_rows):
+    stream_pairs(_open, _pair, SIZE, d, first, last, x, x_rows, out, width, out_rows)
+
+
+@item_kernel
+def product(block, item, slot):
+    """The work item of kernels.matmul."""
+    product_item(_stream, _vector, block, item, slot)

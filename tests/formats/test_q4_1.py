@@ -1,0 +1,33 @@
+"""q4_1: vectors against the oracle, mutants, products, row lengths that are refused."""
+
+import pytest
+
+from refmoe import formats
+from refmoe.errors import FormatError
+from tests import quantised, vectors
+from tests.oracles import q4_1 as oracle
+
+KILLS = {
+    "every_code": ("minimum_subtracted",),
+}
+
+
+@quantised.cases("q4_1")
+def test_vector(case):
+    quantised.check(case, oracle, KILLS)
+
+
+def test_coverage():
+    quantised.check_all_hunted("q4_1", oracle, KILLS)
+
+
+@vectors.needs_jit
+@pytest.mark.parametrize("shape", quantised.SHAPES)
+def test_products(shape):
+    quantised.check_products("q4_1", [shape])
+
+
+def test_stored_shape():
+    assert formats.get("q4_1").stored_shapes(3, 64) == {".weight": (3, 40)}
+    with pytest.raises(FormatError, match="q4_1: columns: expected a multiple of 32, found 48"):
+        formats.get("q4_1").stored_shapes(3, 48)
