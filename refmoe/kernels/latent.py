@@ -87,9 +87,9 @@ def _weight_item(block, item, slot):
     b = view64(block, 15)
     _, _, _, high = _quad(b, item)
     end, scores = (high + 16) // 16 * 16, b[SCORES] + item * b[STRIDE]
-    spare, total = b[TOTALS] + item * 2 * VECTOR, np.zeros(4, np.float32)
+    spare, total = b[TOTALS] + item * 2 * VECTOR, np.full(4, np.float32(-np.inf))  # no sinks
     _fill(scores, high + 1, end)
-    _weights(scores, end, spare)
+    _weights(scores, end, spare, total)
     for start in range(0, end, CHUNK):
         _add_denominator(scores + start * 16, min(CHUNK, end - start), spare, total)
     for head in range(4):
