@@ -77,7 +77,7 @@ def arrays(folder):
 
 ARCH = {"llama": "llama", "mistral": "llama", "mixtral": "llama", "qwen2": "qwen2", "qwen3": "qwen3",
         "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "olmoe": "olmoe", "deepseek_v2": "deepseek2",
-        "deepseek_v3": "deepseek2", "kimi_k2": "deepseek2"}  # fmt: skip
+        "deepseek_v3": "deepseek2", "kimi_k2": "deepseek2", "gpt_oss": "gpt-oss"}  # fmt: skip
 NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
@@ -121,6 +121,9 @@ def settings(config):
     }  # fmt: skip
     if arch == "deepseek2":
         found |= latent_settings(config)
+    if arch == "gpt-oss":
+        found |= {"expert_feed_forward_length": config["intermediate_size"],
+                  "attention.sliding_window": config["sliding_window"]}  # fmt: skip
     kind = rope.get("rope_type") or rope.get("type")
     if kind in ("linear", "yarn"):
         found |= {"rope.scaling.type": kind, "rope.scaling.factor": float(rope["factor"])}
@@ -156,6 +159,19 @@ def halves(config, array):
     return heads[:, :keys].swapaxes(1, 2), heads[:, keys:]
 
 
+def gpt_oss(layer, rest, array):
+    """Parts of a layer of gpt-oss that other families do not have: rows in turn taken apart, matrices turned round."""
+    if "router" in rest or "sinks" in rest:
+        kind = "attn_sinks.weight" if "sinks" in rest else "ffn_gate_inp." + rest.rpartition(".")[2]
+        return {layer + kind: array}
+    kind = "bias" if rest.endswith("_bias") else "weight"
+    if kind == "weight":
+        array = array.swapaxes(1, 2)
+    if "down_proj" in rest:
+        return {f"{layer}ffn_down_exps.{kind}": array}
+    return {f"{layer}ffn_gate_exps.{kind}": array[:, 0::2], f"{layer}ffn_up_exps.{kind}": array[:, 1::2]}
+
+
 def tensors(config, found, encode, split=True):
     """GGUF tensors of the arrays of a checkpoint; `encode` makes (type, dims, bytes) of a name and an array; `split`:
     kv_b_proj in two halves, as converters do it since 2025."""
@@ -174,6 +190,9 @@ def tensors(config, found, encode, split=True):
                 made[f"blk.{layer}.attn_{part}_b.weight"] = encode(f"blk.{layer}.attn_{part}_b.weight", half)
             continue
         if int(layer) >= config["num_hidden_layers"]:
+            continue
+        if config["model_type"] == "gpt_oss" and ("experts" in rest or "router" in rest or "sinks" in rest):
+            made |= {name: encode(name, part) for name, part in gpt_oss(f"blk.{layer}.", rest, array).items()}
             continue
         if ARCH[config["model_type"]] == "llama" and stem in ("self_attn.q_proj", "self_attn.k_proj"):
             array = paired(array, config["num_attention_heads" if "q_proj" in stem else "num_key_value_heads"])

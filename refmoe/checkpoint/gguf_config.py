@@ -237,7 +237,8 @@ def _gpt_oss(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
     m.take("feed_forward_length", "an integer")
     kinds = ["full_attention" if layer % 2 else "sliding_attention" for layer in range(config["num_hidden_layers"])]
     return {
-        "model_type": "gpt_oss", "head_dim": head_dim(m, config), "attention_bias": True, "layer_types": kinds,
+        "model_type": "gpt_oss", "head_dim": head_dim(m, config), "attention_bias": m.has("blk.0.attn_q.bias"),
+        "layer_types": kinds,
         "intermediate_size": m.need("expert_feed_forward_length", "an integer"), "num_local_experts": experts,
         "num_experts_per_tok": chosen, "sliding_window": m.need("attention.sliding_window", "an integer"),
         "swiglu_limit": 7.0,

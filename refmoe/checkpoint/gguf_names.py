@@ -3,7 +3,7 @@
 Stacks of experts are cut into one tensor for each, fused gate and up (or q, k and v) into their rows. llama models
 store the rows of q and k of each head pair by pair, because they are turned as neighbours there; they are put in order
 again when they are read (TensorInfo.pairs; k has its own number of heads), so that the program and its bits are those
-of the original checkpoint. A tensor without an entry here keeps its name, and the claims refuse it.
+of the original checkpoint. gate and up of gpt-oss become one matrix with rows in turn, as published. A tensor without an entry here keeps its name, and the claims refuse it.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 
 from refmoe.checkpoint.gguf_files import GgufModel
 from refmoe.checkpoint.gguf_rope import FREQUENCIES
-from refmoe.checkpoint.made import latent
+from refmoe.checkpoint.made import alternate, latent
 from refmoe.checkpoint.safetensors import TensorInfo
 from refmoe.checkpoint.strict_json import show
 from refmoe.errors import CheckpointError
@@ -35,8 +35,9 @@ BLOCK = {
     "nextn.shared_head_norm": "shared_head.norm",
 }  # fmt: skip
 ROUTERS = {"mixtral": "block_sparse_moe.gate", "gpt_oss": "mlp.router"}
-EXPERTS = {"mixtral": ("block_sparse_moe.experts.{e}.", {"gate": "w1", "up": "w3", "down": "w2"})}
 PROJECTIONS = {part: f"{part}_proj" for part in ("gate", "up", "down")}
+EXPERTS = {"mixtral": ("block_sparse_moe.experts.{e}.", {"gate": "w1", "up": "w3", "down": "w2"}),
+           "gpt_oss": ("mlp.experts.", {part: f"{name}[{{e}}]" for part, name in PROJECTIONS.items()})}  # fmt: skip
 SHARED = {"qwen2_moe": "mlp.shared_expert"}
 PAIRED = ("llama", "mixtral")  # model types whose q and k rows are stored pair by pair
 KEYS, VALUES, BOTH = (f".self_attn.{part}_b_proj.weight" for part in ("k", "v", "kv"))
@@ -59,6 +60,10 @@ def renamed(model: GgufModel, config: dict[str, Any]) -> dict[str, TensorInfo]:
         stem = name.removesuffix(KEYS)
         if (values := found.pop(stem + VALUES, None)) is not None:
             found[stem + BOTH] = latent(stem + BOTH, found.pop(name), values)
+    for name in [name for name in found if ".gate_proj" in name] if config["model_type"] == "gpt_oss" else ():
+        if (up := found.pop(name.replace(".gate_proj", ".up_proj"), None)) is not None:
+            both = name.replace(".gate_proj", ".gate_up_proj")
+            found[both] = alternate(both, found.pop(name), up)
     return found
 
 
@@ -72,10 +77,12 @@ def _named(info: TensorInfo, config: dict[str, Any]) -> Iterator[TensorInfo]:
     where, words = EXPERTS.get(arch, ("mlp.experts.{e}.", PROJECTIONS))
     if kind not in ("weight", "bias"):
         yield info
-    elif stack := _STACK.fullmatch(stem):
+    elif (stack := _STACK.fullmatch(stem)) and (arch, kind) == ("gpt_oss", "bias"):
+        yield dataclasses.replace(info, name=f"{layer}mlp.experts.{PROJECTIONS.get(stack[1], stack[1])}_bias")
+    elif stack:
         yield from _stack(info, layer + where, words, stack[1].split("_"), kind)
     elif one := _ONE.fullmatch(stem):
-        yield dataclasses.replace(info, name=f"{layer}{where.format(e=one[2])}{words[one[1]]}.{kind}")
+        yield dataclasses.replace(info, name=f"{layer}{where}{words[one[1]]}.{kind}".format(e=one[2]))
     elif shared := _SHARED_PART.fullmatch(stem):
         name = f"{layer}{SHARED.get(arch, 'mlp.shared_experts')}.{PROJECTIONS[shared[1]]}.{kind}"
         yield dataclasses.replace(info, name=name)
@@ -112,7 +119,7 @@ def _stack(info: TensorInfo, where: str, words: dict[str, str], parts: list[str]
         one = dataclasses.replace(one, shape=info.shape[1:])
         rows = one.shape[0] // len(parts)
         for n, part in enumerate(parts):
-            yield _rows(one, f"{where.format(e=expert)}{words[part]}.{kind}", n * rows, rows)
+            yield _rows(one, f"{where}{words[part]}.{kind}".format(e=expert), n * rows, rows)
 
 
 def _qkv(info: TensorInfo, layer: str, kind: str, config: dict[str, Any]) -> Iterator[TensorInfo]:

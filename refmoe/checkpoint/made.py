@@ -3,7 +3,8 @@
 latent      [N*(P+U), R] in F32 of the key half [N, R, P], stored the other way round, and the value half [N, U, R]:
             for each head P rows of keys, then U rows of values, decoded exactly. It is read once into memory, where it
             takes four bytes for each weight; in published models that is less than a hundredth of all weights.
-alternate   rows of two tensors of one shape and type, in turn: row 2i of the first, 2i + 1 of the second
+alternate   two tensors of one shape and type in turn: row 2i of the first, 2i + 1 of the second; along the last axis
+            where they hold the biases [E, M] of all experts
 """
 
 from collections.abc import Sequence
@@ -43,14 +44,15 @@ def alternate(name: str, even: TensorInfo, odd: TensorInfo) -> TensorInfo:
         found = f"{even.dtype} {list(even.shape)} and {odd.dtype} {list(odd.shape)}"
         names = f"{show(even.name)} and {show(odd.name)}"
         raise CheckpointError(f"{show(even.file)}: {names}: expected one type and shape, found {found}")
-    return replace(even, name=name, shape=(2 * even.shape[0], *even.shape[1:]), nbytes=2 * even.nbytes,
-                   parts=(even, odd), made="alternate")  # fmt: skip
+    shape = (even.shape[0], 2 * even.shape[1]) if name.endswith("_bias") else (2 * even.shape[0], *even.shape[1:])
+    return replace(even, name=name, shape=shape, nbytes=2 * even.nbytes, parts=(even, odd), made="alternate")
 
 
 def join(info: TensorInfo, stored: Sequence[np.ndarray]) -> np.ndarray:
     """The bytes of a tensor from those of its parts."""
     if info.made == "alternate":
-        rows = [raw.reshape(part.shape[0], -1) for raw, part in zip(stored, info.parts, strict=True)]
+        count = prod(info.shape) // 2 if info.name.endswith("_bias") else info.shape[0] // 2
+        rows = [raw.reshape(count, -1) for raw in stored]
         return np.stack(rows, axis=1).reshape(-1)
     keys, values = (_decoded(part, raw) for part, raw in zip(info.parts, stored, strict=True))
     whole = np.concatenate([keys.swapaxes(1, 2), values], axis=1)

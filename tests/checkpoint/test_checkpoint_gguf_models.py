@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -51,6 +52,22 @@ def test_same_bits_with_experts_in_every_layer(tmp_path, sparse, name):
     path = tmp_path / "model.gguf"
     gguf_maker.convert(sparse / name, path)
     made, original = same(sparse / name, path)
+    assert made.program.digest() == original.program.digest()
+
+
+@pytest.mark.parametrize("name", ["gpt_oss", "gpt_oss-square-raw"])
+def test_gpt_oss(tmp_path, name):
+    """With the settings that are fixed in such files: limit 7, alpha 1.702, windows in turn, yarn not truncated."""
+    folder, path = tmp_path / name, tmp_path / "model.gguf"
+    shutil.copytree(tiny.TINY / name, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config = {key: value for key, value in config.items() if key not in
+              ("swiglu_limit", "swiglu_alpha", "layer_types", "initial_context_length", "rope_scaling", "rope_theta")}
+    config["rope_parameters"] = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "beta_fast": 4.0,
+                                 "original_max_position_embeddings": 8, "truncate": False}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    gguf_maker.convert(folder, path)
+    made, original = same(folder, path)
     assert made.program.digest() == original.program.digest()
 
 
