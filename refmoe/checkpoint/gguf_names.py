@@ -3,8 +3,8 @@
 Stacks of experts are cut into one tensor for each, fused gate and up (or q, k and v) into their rows. llama models
 store the rows of q and k of each head pair by pair, because they are turned as neighbours there; they are put in order
 again when they are read (TensorInfo.pairs; k has its own number of heads), so that the program and its bits are those
-of the original checkpoint. gate and up of gpt-oss become one matrix with rows in turn, as published. A tensor without an
-entry here keeps its name, and the claims refuse it.
+of the original checkpoint. gate and up of gpt-oss become one matrix with rows in turn, as published. A tensor without
+an entry here keeps its name, and the claims refuse it.
 """
 
 import dataclasses

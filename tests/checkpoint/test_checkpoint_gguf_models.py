@@ -9,12 +9,14 @@ import pytest
 from click.testing import CliRunner
 
 import refmoe
-from refmoe import checkpoint, program
+from refmoe import checkpoint, formats, program
 from refmoe.checkpoint.gguf import decimal
+from refmoe.cli import main
 from refmoe.errors import CheckpointError, ConfigError, RefmoeError
-from tests import fakes, gguf_maker, tiny
+from refmoe.numerics import codecs
+from tests import fakes, gguf_maker, quantised, tiny
 
-IDS = [1, 5, 9, 2, 7, 3, 11, 64]
+IDS = [1, 5, 9, 2, 7, 3, 11, 38]
 # tiny models that GGUF can hold: no window outside gpt-oss, no dense layers in qwen moe, mscale = mscale_all_dim
 WHOLE = ["deepseek_v2", "deepseek_v2-groups", "deepseek_v3-bias-raw", "kimi_k2", "llama", "mixtral", "olmoe",
          "qwen2-yarn", "qwen3"]  # fmt: skip
@@ -120,6 +122,71 @@ def test_fused_stacks_and_projections(tmp_path):
     written = {name: gguf_maker.plain(array) for name, array in tensors.items()}
     path.write_bytes(gguf_maker.pack(gguf_maker.settings(config), written))
     same(folder, path)
+
+
+KINDS = {"attn_output": "q3_k", "token_embd.weight": "q8_0", "output.weight": "q6_k", "attn_q": "q4_0",
+         "attn_k": "iq4_nl", "attn_v": "q5_1", "blk.0.ffn_gate_exps": "q4_k", "blk.0.ffn_up_exps": "q6_k",
+         "blk.0.ffn_down_exps": "q5_0", "blk.1.ffn_gate_exps": "mxfp4_halves", "blk.1.ffn_up_exps": "iq4_xs",
+         "blk.1.ffn_down_exps": "q2_k", "blk.2.ffn_gate_exps": "q5_k", "blk.2.ffn_up_exps": "q4_1",
+         "blk.2.ffn_down_exps": "f16"}  # fmt: skip
+
+
+def test_many_types_in_one_layer(tmp_path):
+    """Catalogue E09: the types of a layer's tensors differ, also of gate and up. Bits as with what the blocks mean in
+    binary32, rows of q and k in order again."""
+    folder, path = tmp_path / "plain", tmp_path / "model.gguf"
+    config = fakes.TINY | {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 3, "vocab_size": 40,
+                           "num_attention_heads": 4, "num_key_value_heads": 2}  # fmt: skip
+    fakes.write_checkpoint(folder, **config)
+    meant = {}
+
+    def encode(name, array):
+        kind = next((kind for stem, kind in KINDS.items() if stem in name), None)
+        if kind is None:
+            return gguf_maker.plain(array)
+        rows, cols = array.reshape(-1, array.shape[-1]).shape
+        if kind == "f16":
+            raw, meant[name] = codecs.f32_to_f16(array).tobytes(), array.astype(np.float16).astype(np.float32)
+            return "F16", tuple(reversed(array.shape)), raw
+        (weight,) = quantised.weights(kind, rows, cols)
+        meant[name] = formats.decode(weight).reshape(array.shape)
+        dtype = formats.get(kind).dtypes[0]
+        return dtype, tuple(reversed(array.shape)), weight.parts[".weight"].tobytes()
+
+    gguf_maker.convert(folder, path, encode)
+    values = gguf_maker.arrays(folder)
+    kept = gguf_maker.tensors(config, values, lambda name, array: meant.get(name, array))
+    plain = tmp_path / "plain.gguf"
+    written = {name: gguf_maker.plain(array) for name, array in kept.items()}
+    plain.write_bytes(gguf_maker.pack(gguf_maker.settings(config), written))
+    same(plain, path)
+    found = {matrix.format for matrix in checkpoint.claim(*claimed(path)).matrices.values()}
+    assert found == {*KINDS.values(), "f32"}
+    told = CliRunner().invoke(main, ["info", "-m", str(path)]).stdout
+    assert "q4_k+mxfp4_halves+q5_k" in told
+
+
+def claimed(path):
+    opened = checkpoint.open(path)
+    return opened, program.build(opened.config, opened.source)
+
+
+def test_types_that_are_not_supported_are_named(tmp_path):
+    path = tmp_path / "model.gguf"
+    config = fakes.TINY | {"hidden_size": 256, "vocab_size": 40}
+    fakes.write_checkpoint(tmp_path / "plain", **config)
+    number = {"IQ2_XS": (17, 74), "TQ1_0": (34, 54), "NVFP4": (40, 144)}
+    for kind, (code, size) in number.items():
+        def encode(name, array, code=code, size=size):
+            if name != "blk.1.attn_v.weight":
+                return gguf_maker.plain(array)
+            return code, (256, len(array)), bytes(size * len(array))
+
+        gguf_maker.convert(tmp_path / "plain", path, encode)
+        with pytest.raises(CheckpointError) as caught:
+            checkpoint.claim(*claimed(path))
+        assert f"1 unfit tensors: model.layers.1.self_attn.v_proj.weight in model.gguf has dtype {kind}" in \
+            str(caught.value)  # fmt: skip
 
 
 def llama3(config, length=8192, factor=8.0):
@@ -280,8 +347,6 @@ def test_shortest_decimals():
 
 
 def test_command_line(tmp_path):
-    from refmoe.cli import main
-
     path = tmp_path / "model.gguf"
     gguf_maker.convert(tiny.TINY / "mixtral", path)
     told = CliRunner().invoke(main, ["info", "-m", str(path)])
