@@ -22,6 +22,7 @@ def assemble(
     windowed: Sequence[bool],
     theta: float | None = None,
     turned: str = "D",
+    partial: bool = False,
     scale: Callable[[Config, int, dict[str, Any]], float] | None = None,
     ignored: tuple[tuple[str, str], ...] = (),
 ) -> Tables:
@@ -29,9 +30,9 @@ def assemble(
 
     `first`: first half of a block for an attention window; `halves`: second halves by name; `layers`: the one of each
     layer (None: the only one); `windowed`: layers with a window of `window` positions; `theta`: rotary base of a file
-    that lacks it (None: refused); `turned`: the axis that is rotated;
-    `scale`: makes the dim of that name from D and the rotary table, where it depends on both; `ignored`: patterns of
-    tensors that are not read, each with a reason.
+    that lacks it (None: refused); `turned`: the axis that is rotated; `partial`: it is a share of the head
+    (partial_rotary_factor); `scale`: makes the dim of that name from D and the rotary table, where it depends on both;
+    `ignored`: patterns of tensors that are not read, each with a reason.
     """
     tied = c.flag("tie_word_embeddings", default=False, reason="head and embedding: one matrix or two")
     if any(windowed):
@@ -49,7 +50,7 @@ def assemble(
     )
     used = dict.fromkeys(role for part in (head, *blocks.values(), tail) for s in part for role in s.weights)
     context = c.integer("max_position_embeddings", high=UNLIMITED, reason="context the publisher trained for")
-    turns = rope.read(c, d[turned], context, theta)
+    turns = rope.read(c, d[turned], context, theta, partial=partial)
     if scale is not None:
         d["scale"] = scale(c, d["D"], turns)
     return Tables(

@@ -31,10 +31,11 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "argmax", "route_sigmoid_groups", "route_sigmoid_groups_renorm", "route_softmax_groups",
         "scale_by_sigmoid", "clip", "split_heads", "absorb_query", "expand_value", "latent_attention",
         "attention_sinks", "route_topk_softmax", "expert_linear_bias", "swiglu_clamped",
+        "rope_half_partial",
     )),
     ("Programs", "archs", (
         "program", "rope", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe",
-        "qwen2_moe", "olmoe", "deepseek_v3", "deepseek_v2", "kimi_k2", "gpt_oss",
+        "qwen2_moe", "olmoe", "deepseek_v3", "deepseek_v2", "kimi_k2", "gpt_oss", "glm4_moe",
     )),
     ("Sampling", "", ("sampler",)),
     ("Files", "", ("trace", "golden", "conformance")),

@@ -66,7 +66,8 @@ class Checker:
             if name == "table":
                 if value not in self.tables.tables:
                     raise self.error(where, f"expected a declared table, found {value!r}")
-                width, wanted = self.tables.tables[value]["head_dim"], self.tables.value(step.attrs["head_dim"])
+                turned = step.attrs.get("rotated", step.attrs.get("head_dim", 0))
+                width, wanted = self.tables.tables[value]["head_dim"], self.tables.value(turned)
                 if width != wanted:
                     raise self.error(f"table {value}", f"expected head_dim {wanted}, found {width}")
                 found["amplitude"] = None
@@ -115,7 +116,8 @@ class Checker:
             arrays: dict[str, Value] = {}
             if "table" in step.attrs:
                 slots = [param for param in slots if param.name != "inv_freq"]
-                arrays["inv_freq"] = ("f32", ((scalars.get("D") or 0) // 2,))
+                axis = "Q" if "rotated" in step.attrs else "D"
+                arrays["inv_freq"] = ("f32", ((scalars.get(axis) or 0) // 2,))
             if len(slots) != len(inputs) + len(step.weights):
                 raise self.error(where, f"{step.op}: expected {len(slots)} arrays, found {inputs + list(step.weights)}")
             arrays |= {slot.name: env[name] for slot, name in zip(slots, inputs, strict=False)}

@@ -3,6 +3,7 @@
 import numpy as np
 from golden_cases import vector
 
+from refmoe.numerics import rope_tables
 from refmoe.steps import UNLIMITED
 
 # ---- scale_by_sigmoid ----------------------------------------------------------------------------------------------
@@ -283,3 +284,44 @@ def swiglu_clamped__special_values(g):
     ups = [1.0, np.nan, 1.0, 1.0, np.inf, -np.inf, np.inf]
     g.literal("x", np.stack([gates, ups], axis=-1).reshape(1, 1, -1))
     g.attrs = dict(GPT_OSS)
+
+
+# ---- rope_half_partial ---------------------------------------------------------------------------------------------
+
+
+def _partial(g, heads, size, spec, positions):
+    """Heads of `size` numbers, turned as the table says."""
+    inv_freq, amplitude = rope_tables.from_spec(spec)
+    g.normal("x", len(positions), heads * size)
+    g.ids("positions", positions)
+    g.literal("inv_freq", inv_freq)
+    g.attrs = {"amplitude": float(amplitude), "head_dim": size}
+
+
+@vector("the last part of a head turned, or all of it; pairs half a head apart, or neighbours; frequencies of the "
+        "whole head; the rest dropped", "A04 A07")  # fmt: skip
+def rope_half_partial__pairs_in_the_turned_part(g):
+    _partial(g, 3, 16, {"kind": "default", "head_dim": 8, "base": 1e6}, [0, 3, 50])
+
+
+@vector("a factor of one half assumed: here a quarter of 20 numbers, rounded down", "A04")
+def rope_half_partial__quarter(g):
+    _partial(g, 2, 20, {"kind": "default", "head_dim": 4, "base": 10000.0}, [1, 2, 77])
+
+
+@vector("YaRN's factor of cos and sin applied to the rest as well", "A07")
+def rope_half_partial__amplitude_on_the_turned_part(g):
+    spec = {"kind": "yarn", "head_dim": 8, "base": 1e6, "factor": 4.0, "original_max_position_embeddings": 32}
+    _partial(g, 2, 16, spec, [0, 5, 100])
+
+
+@vector("angles in another precision")
+def rope_half_partial__far_position(g):
+    _partial(g, 1, 12, {"kind": "default", "head_dim": 6, "base": 1e6}, [131071, 1000001, 4194303])
+
+
+@vector("the rest multiplied by cos 0 and sin 0, so that inf becomes nan; nan lost")
+def rope_half_partial__special_values(g):
+    _partial(g, 1, 8, {"kind": "default", "head_dim": 4, "base": 100.0}, [0, 7])
+    rows = [1.0, -0.0, 2.0, 0.5, np.inf, np.nan, -0.0, -np.inf], [np.nan, 1.0, -np.inf, 2.0, 1e-45, np.inf, 3.0, -1.0]
+    g.literal("x", rows)

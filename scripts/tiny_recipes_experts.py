@@ -41,4 +41,17 @@ RECIPES = {
                **parameters("yarn", 10000.0, factor=8.0, original_max_position_embeddings=8, beta_fast=4.0,
                             truncate=True)),
         "f16", 17, 53, 1),
+    "glm4_moe": (
+        config("glm4_moe", "38 44 3 6 2 12 97", moe_intermediate_size=16, n_routed_experts=10, num_experts_per_tok=3,
+               n_shared_experts=1, n_group=1, topk_group=1, norm_topk_prob=True, routed_scaling_factor=2.5,
+               first_k_dense_replace=1, attention_bias=True, use_qk_norm=True, partial_rotary_factor=0.5,
+               rope_theta=1000000, rope_scaling=None, num_nextn_predict_layers=1),
+        "bf16", 18, 190, 2),
+    "glm4_moe-groups-raw": (
+        config("glm4_moe", "34 40 2 5 1 18 85", moe_intermediate_size=13, n_routed_experts=15, num_experts_per_tok=4,
+               n_shared_experts=2, n_group=5, topk_group=3, norm_topk_prob=False, routed_scaling_factor=1.5,
+               first_k_dense_replace=0, attention_bias=False, use_qk_norm=False, tie_word_embeddings=True,
+               **parameters("yarn", 10000.0, partial_rotary_factor=0.35, factor=4.0,
+                            original_max_position_embeddings=16)),
+        "f16", 13, 358, 1),
 }  # fmt: skip

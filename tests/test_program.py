@@ -25,6 +25,7 @@ from refmoe.steps import matrix, step, vector
 LATENT = ({"q_lora_rank": None}, {"attention_bias": True, "norm_topk_prob": False}, {"first_k_dense_replace": 9})
 VARIANTS = {
     "llama": ({"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},),
+    "glm4_moe": ({"use_qk_norm": True, "norm_topk_prob": False},),
     "gpt_oss": ({"attention_bias": False, "layer_types": ["full_attention"] * 4},),
     "olmoe": ({"attention_bias": True, "clip_qkv": 2.5, "norm_topk_prob": True},),
     "qwen3": ({"attention_bias": True, "use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},),

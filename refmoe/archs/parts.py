@@ -43,12 +43,19 @@ def project(out: str, source: str, weight: str, bias: str | None = None) -> Step
 
 
 def attention(
-    window: Attr, *, bias: str = "", norm: str = "", clip: bool = False, sinks: bool = False
+    window: Attr,
+    *,
+    bias: str = "",
+    norm: str = "",
+    clip: bool = False,
+    sinks: bool = False,
+    partial: bool = False,
 ) -> tuple[Step, ...]:
     """First half of a block.
 
     `bias`: which of q, k, v, o have one; `norm`: RMSNorm of q and k, of each "head" or of the "full" projection;
-    `clip`: q, k and v limited to clip_qkv; `sinks`: one more score for each head.
+    `clip`: q, k and v limited to clip_qkv; `sinks`: one more score for each head; `partial`: the first Q numbers of
+    each head are rotated.
     """
     at = {p: p for p in "qkv"}  # the newest result of each
     norms, clips = [], []
@@ -58,6 +65,10 @@ def attention(
     for p in "qkv" if clip else "":
         clips.append(step(f"{p}_clip", "clip", at[p], limit="clip_qkv"))
         at[p] = f"{p}_clip"
+    turn = "rope_half_partial" if partial else "rope_half"
+    width: dict[str, Attr] = {"table": "rope", "head_dim": "D"}
+    if partial:
+        width["rotated"] = "Q"
     op, weights = ("attention_sinks", ("sinks",)) if sinks else ("attention", ())
     shape: dict[str, Attr] = {"heads": "N", "kv_heads": "G", "head_dim": "D", "scale": "scale", "window": window}
     return (
@@ -65,7 +76,7 @@ def attention(
         *(project(p, "attn_norm", f"w{p}", f"b{p}" if p in bias else None) for p in "qkv"),
         *norms,
         *clips,
-        *(step(f"{p}_rope", "rope_half", f"{at[p]} positions", table="rope", head_dim="D") for p in "qk"),
+        *(Step((f"{p}_rope",), turn, (at[p], "positions"), (), width) for p in "qk"),
         Step(("attn",), op, ("q_rope", "k_rope", at["v"], "positions", "cache"), weights, shape),
         project("o", "attn", "wo", "bo" if "o" in bias else None),
         step("attn_out", "add", "x o"),

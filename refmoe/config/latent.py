@@ -85,6 +85,7 @@ def groups(c: Config, d: Dims) -> None:
 
 def unread_layers(c: Config, d: Dims) -> tuple[tuple[str, str], ...]:
     """Patterns of tensors behind the last layer: modules that predict several tokens."""
-    count = c.integer("num_nextn_predict_layers", low=0, high=100, default=0, reason="layers that are not read")
+    keys = ("num_nextn_predict_layers", "num_mtp_layers")
+    count = c.integer(*keys, low=0, high=100, default=0, reason="layers that are not read")
     reason = "multi-token prediction: drafts further tokens, the model's own logits do not use it"
     return tuple((f"model.layers.{d['L'] + n}.*", reason) for n in range(count))

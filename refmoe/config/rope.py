@@ -90,8 +90,26 @@ def _merge(c: Config) -> tuple[dict[str, Any], dict[str, str]]:
     return flat, names
 
 
-def read(c: Config, head_dim: int, context: int, default_theta: float | None = None) -> dict[str, Any]:
-    """The rope spec: kind, head_dim, base and what the kind needs, with every default resolved."""
+def rotated(c: Config, head_dim: int, default: float) -> int:
+    """How many of the first numbers of a head are rotated: head_dim * partial_rotary_factor, rounded down."""
+    flat, names = _merge(c)
+    share = flat.get("partial_rotary_factor")
+    key = names.get("partial_rotary_factor", "partial_rotary_factor")
+    if share is None:
+        c.note(key, "assumed", f"not set: {default}")
+        share = default
+    if not positive(share) or share > 1 or int(head_dim * share) < 2 or int(head_dim * share) % 2:
+        raise c.error(key, f"a share of at most 1 that makes {head_dim} an even number", shown(share))
+    return int(head_dim * share)
+
+
+def read(
+    c: Config, head_dim: int, context: int, default_theta: float | None = None, *, partial: bool = False
+) -> dict[str, Any]:
+    """The rope spec: kind, head_dim, base and what the kind needs, with every default resolved.
+
+    `partial`: head_dim is what `rotated` made of partial_rotary_factor; else that factor must be 1.
+    """
     flat, names = _merge(c)
     kind = flat["rope_type"]
     home = "rope_parameters" if c.has("rope_parameters") else "rope_scaling"
@@ -107,7 +125,7 @@ def read(c: Config, head_dim: int, context: int, default_theta: float | None = N
             raise error(name, expected)
         return float(value)
 
-    if number("partial_rotary_factor", 1.0) != 1.0:
+    if not partial and number("partial_rotary_factor", 1.0) != 1.0:
         raise error("partial_rotary_factor", "1 (all of the head is rotated)")
     if "rope_theta" not in flat and default_theta is not None:
         c.note("rope_theta", "assumed", f"not set: {default_theta}")

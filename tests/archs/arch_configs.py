@@ -101,6 +101,21 @@ EXTRA |= {
     "deepseek_v3": LATENT | {"n_group": 5, "topk_group": 2, "num_nextn_predict_layers": 1},
     "kimi_k2": LATENT,
     "deepseek_v2": LATENT | {"norm_topk_prob": False, "scoring_func": "softmax", "topk_method": "greedy"},
+    "glm4_moe": {
+        "attention_bias": True,
+        "first_k_dense_replace": 1,
+        "moe_intermediate_size": 28,
+        "n_group": 1,
+        "n_routed_experts": 5,
+        "n_shared_experts": 1,
+        "norm_topk_prob": True,
+        "num_experts_per_tok": 3,
+        "num_nextn_predict_layers": 1,
+        "partial_rotary_factor": 0.5,
+        "routed_scaling_factor": 2.5,
+        "topk_group": 1,
+        "use_qk_norm": False,
+    },
 }
 FAMILIES = tuple(EXTRA)
 

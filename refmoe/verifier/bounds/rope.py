@@ -48,3 +48,14 @@ def rope_half(a, x, positions, inv_freq, amplitude):
 def rope_pairs(a, x, positions, inv_freq, amplitude):
     """Neighbours are pairs."""
     return rotation(a, x, positions, inv_freq, amplitude, neighbours)
+
+
+@bound("rope_half_partial")
+def rope_half_partial(a, x, positions, inv_freq, amplitude, head_dim):
+    """Heads cut in two: the first part turned, the rest copied."""
+    width, heads = 2 * len(inv_freq), np.reshape(x, (len(x), -1, head_dim))
+    first = heads[..., :width].reshape(len(x), -1)
+    y = rotation(a, first, positions, inv_freq, amplitude, halves)["y"].reshape(len(x), -1, width)
+    rest = a.out(a.value(heads[..., width:]))
+    whole = Ball(np.concatenate([y.v, rest.v], axis=2), np.concatenate([y.e, rest.e], axis=2))
+    return {"y": whole.reshape(*x.shape)}
