@@ -107,7 +107,7 @@ class Model:
         ends = sorted(self.end_ids)
         boundaries = {"bos_token": self.start_id, "eos_token": ends[0] if ends else None}
         known = {key: names.get(number) for key, number in boundaries.items() if number is not None}
-        return template.load(self.checkpoint.path, known)
+        return template.load(self.checkpoint.path, known, self.checkpoint.metadata)
 
     @cached_property
     def suggested(self) -> dict[str, Any]:

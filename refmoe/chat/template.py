@@ -1,9 +1,9 @@
 """Where a checkpoint keeps its chat template, and a prompt from messages.
 
 chat_template.jinja (with additional_chat_templates/NAME.jinja) comes before chat_template.json, and that before
-tokenizer_config.json, whose chat_template is a string or a list of named ones. With tools the one named "tool_use" is
-taken if there is one, else "default". The tokens bos_token, eos_token, ... that a template writes are those of
-tokenizer_config.json, else of special_tokens_map.json.
+tokenizer_config.json, whose chat_template is a string or a list of named ones. A GGUF file has it in its metadata.
+With tools the one named "tool_use" is taken if there is one, else "default". The tokens bos_token, eos_token, ... that
+a template writes are those of tokenizer_config.json, else of special_tokens_map.json.
 """
 
 import json
@@ -21,6 +21,7 @@ from refmoe.vocab.files import optional_json, read, token_text
 
 MAX_TEMPLATE = 1 << 20  # characters; published templates have fewer than 20,000
 TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+METADATA = "tokenizer.chat_template"  # the key of GGUF; named templates have ".NAME" behind it
 REASONING = ("reasoning_content", "thinking", "reasoning")  # names that templates know for the text of thinking
 
 
@@ -41,13 +42,19 @@ class Template:
         return self.texts[name]
 
 
-def load(directory: Path, boundaries: Mapping[str, str | None]) -> Template | None:
-    """The template of a model directory, None when it has none. boundaries: bos_token and eos_token by the model's
-    config, for where no file of the tokenizer names them."""
-    config = optional_json(directory, "tokenizer_config.json")
-    named = dict(boundaries) | optional_json(directory, "special_tokens_map.json") | config
+def load(directory: Path, boundaries: Mapping[str, str | None],
+         metadata: Mapping[str, Any] | None = None) -> Template | None:  # fmt: skip
+    """The template of a model directory, or of the `metadata` of a GGUF file; None when it has none. boundaries:
+    bos_token and eos_token by the model's config, for where no file of the tokenizer names them."""
+    named, texts, path = dict(boundaries), {}, directory
+    if metadata:
+        keys = {key: key.removeprefix(METADATA).removeprefix(".") for key in metadata if key.startswith(METADATA)}
+        texts = {name or "default": metadata[key] for key, name in keys.items()}
+    else:
+        config = optional_json(directory, "tokenizer_config.json")
+        named |= optional_json(directory, "special_tokens_map.json") | config
+        texts, path = _texts(directory, config)
     tokens = {name: text for name in TOKENS if (text := token_text(named.get(name))) is not None}
-    texts, path = _texts(directory, config)
     for text in texts.values():
         if not isinstance(text, str) or len(text) > MAX_TEMPLATE:
             found = f"{len(text)} characters" if isinstance(text, str) else type(text).__name__
