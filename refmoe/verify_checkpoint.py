@@ -105,7 +105,7 @@ def check(location: str | os.PathLike[str], goldens: str | os.PathLike[str] | No
     begin, say = time.perf_counter(), say or (lambda words: None)
     known = published.entries(None if goldens is None else Path(goldens))
     opened = checkpoint.open(location)
-    built = program.build(opened.config, str(opened.path / "config.json"))
+    built = program.build(opened.config, opened.source)
     claims = checkpoint.claim(opened, built)
     structure, problems, tokenizer = _structure(opened, built, claims)
     digest = None
@@ -150,7 +150,7 @@ def _structure(opened: checkpoint.Checkpoint, built: program.Program,
     if facts["stored_parameters"] != counts["total"]:
         problems.append(f"parameters: expected {counts['total']:,}, found {facts['stored_parameters']:,} stored")
     try:
-        tokenizer = text.load(opened.path, int(built.dims["V"]))
+        tokenizer = text.load(opened.path, int(built.dims["V"]), opened.metadata)
         facts["tokenizer_ids"] = tokenizer.size if tokenizer else None
     except TokenizerError as problem:
         problems.append(str(problem))

@@ -100,6 +100,16 @@ def test_recognised_by_its_tensors(tmp_path):
     assert report.recognised == [{"checkpoint": "first", "by": "tensors"}] and report.verdict == "conformant"
 
 
+def test_the_same_model_in_other_files(tmp_path):
+    """Published outputs do not depend on the container: the program and the weights are the same."""
+    from tests import gguf_maker
+
+    gguf_maker.convert(tiny.TINY / "olmoe", tmp_path / "olmoe-x.gguf")
+    report = verify_checkpoint.check(tmp_path / "olmoe-x.gguf", FOLDER)
+    assert report.verdict == "conformant" and report.recognised == [{"checkpoint": "tiny/olmoe", "by": "config"}]
+    assert report.structure["stored_parameters"] == report.structure["parameters"]
+
+
 # ---- not conformant -------------------------------------------------------------------------------------------------
 
 def _halves(arrays):
