@@ -112,7 +112,7 @@ class Model:
     @cached_property
     def suggested(self) -> dict[str, Any]:
         """Sampling options that the checkpoint suggests; see refmoe.suggested."""
-        return suggested.sampling(self.checkpoint.path)
+        return suggested.sampling(self.checkpoint.path, self.checkpoint.metadata)
 
     def trace(self, ids: Sequence[int], points: Sequence[str] = ("*",), steps: int = 0) -> Mapping[str, np.ndarray]:
         """Recorded step outputs by name, for the points that match a glob; then `steps` greedy decode steps, whose
@@ -151,7 +151,7 @@ class Model:
     def need_tokenizer(self) -> text.Tokenizer:
         """The tokenizer; TokenizerError without one."""
         if self.tokenizer is None:
-            raise TokenizerError(f"{self.checkpoint.path}: no tokenizer.json, so text cannot be used; give token ids")
+            raise TokenizerError(f"{self.checkpoint.path}: no tokenizer, so text cannot be used; give token ids")
         return self.tokenizer
 
 

@@ -77,7 +77,7 @@ def arrays(folder):
 
 ARCH = {"llama": "llama", "mistral": "llama", "mixtral": "llama", "qwen2": "qwen2", "qwen3": "qwen3",
         "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "olmoe": "olmoe", "deepseek_v2": "deepseek2",
-        "deepseek_v3": "deepseek2", "kimi_k2": "deepseek2", "gpt_oss": "gpt-oss"}  # fmt: skip
+        "deepseek_v3": "deepseek2", "kimi_k2": "deepseek2", "gpt_oss": "gpt-oss", "glm4_moe": "glm4moe"}  # fmt: skip
 NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
@@ -121,6 +121,9 @@ def settings(config):
     }  # fmt: skip
     if arch == "deepseek2":
         found |= latent_settings(config)
+    if arch == "glm4moe":
+        share = rope.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 0.5
+        found |= deepseek_settings(config) | {"rope.dimension_count": int(size * share), "expert_gating_func": 2}
     if arch == "gpt-oss":
         found |= {"expert_feed_forward_length": config["intermediate_size"],
                   "attention.sliding_window": config["sliding_window"]}  # fmt: skip
@@ -144,9 +147,16 @@ def latent_settings(config):
         "attention.head_count_kv": 1, "attention.q_lora_rank": config["q_lora_rank"], "attention.kv_lora_rank": rank,
         "attention.key_length": rank + turned, "attention.value_length": rank, "rope.dimension_count": turned,
         "attention.key_length_mla": config["qk_nope_head_dim"] + turned,
-        "attention.value_length_mla": config["v_head_dim"], "expert_count": config["n_routed_experts"],
+        "attention.value_length_mla": config["v_head_dim"], "expert_gating_func": 2 if sigmoid else None,
+    } | deepseek_settings(config)  # fmt: skip
+
+
+def deepseek_settings(config):
+    """Keys of the experts of deepseek2 and glm4moe."""
+    return {
+        "expert_count": config["n_routed_experts"],
         "expert_shared_count": config["n_shared_experts"] or 0, "expert_weights_norm": config["norm_topk_prob"] or None,
-        "expert_weights_scale": float(config["routed_scaling_factor"]), "expert_gating_func": 2 if sigmoid else None,
+        "expert_weights_scale": float(config["routed_scaling_factor"]),
         "leading_dense_block_count": config["first_k_dense_replace"], "expert_group_count": config.get("n_group"),
         "expert_group_used_count": config.get("topk_group"),
     }  # fmt: skip
@@ -190,6 +200,9 @@ def tensors(config, found, encode, split=True):
                 made[f"blk.{layer}.attn_{part}_b.weight"] = encode(f"blk.{layer}.attn_{part}_b.weight", half)
             continue
         if int(layer) >= config["num_hidden_layers"]:
+            continue
+        if config["model_type"] in ("gpt_oss", "glm4_moe") and stem == "post_attention_layernorm":
+            made[f"blk.{layer}.post_attention_norm.weight"] = encode(f"blk.{layer}.post_attention_norm.weight", array)
             continue
         if config["model_type"] == "gpt_oss" and ("experts" in rest or "router" in rest or "sinks" in rest):
             made |= {name: encode(name, part) for name, part in gpt_oss(f"blk.{layer}.", rest, array).items()}

@@ -293,6 +293,7 @@ def _glm4_moe(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
     turned = m.take("rope.dimension_count", "an integer", size)
     if not 0 < turned <= size:
         raise m.error("glm4moe.rope.dimension_count", f"a number from 1 to {size}")
+    share = turned / size if int(size * (turned / size)) == turned else (turned + 0.5) / size
     return found | {"model_type": "glm4_moe", "head_dim": size, "use_qk_norm": m.has("blk.0.attn_q_norm.weight"),
-                    "partial_rotary_factor": turned / size,
+                    "partial_rotary_factor": share,
                     "num_nextn_predict_layers": m.take("nextn_predict_layers", "an integer") or 0}  # fmt: skip

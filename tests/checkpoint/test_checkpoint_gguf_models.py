@@ -12,13 +12,16 @@ import refmoe
 from refmoe import checkpoint, formats, program
 from refmoe.checkpoint.gguf import decimal
 from refmoe.cli import main
+from refmoe.detokenize import byte_alphabet
 from refmoe.errors import CheckpointError, ConfigError, RefmoeError
 from refmoe.numerics import codecs
 from tests import fakes, gguf_maker, quantised, tiny
 
+ALPHABET = list(byte_alphabet())
 IDS = [1, 5, 9, 2, 7, 3, 11, 38]
 # tiny models that GGUF can hold: no window outside gpt-oss, no dense layers in qwen moe, mscale = mscale_all_dim
-WHOLE = ["deepseek_v2", "deepseek_v2-groups", "deepseek_v3-bias-raw", "kimi_k2", "llama", "mixtral", "olmoe",
+GLM = [path.name for path in tiny.TINY.iterdir() if path.name.startswith("glm4_moe")]
+WHOLE = [*GLM, "deepseek_v2", "deepseek_v2-groups", "deepseek_v3-bias-raw", "kimi_k2", "llama", "mixtral", "olmoe",
          "qwen2-yarn", "qwen3"]  # fmt: skip
 
 
@@ -338,6 +341,25 @@ def test_tensors_that_do_not_fit(mixtral):
             opened = checkpoint.open(path)
             checkpoint.claim(opened, program.build(opened.config, opened.source))
         assert message in str(caught.value)
+
+
+def test_chat_and_suggested_sampling(tmp_path):
+    path, tokens = tmp_path / "model.gguf", [*ALPHABET, "<|im_start|>", "<|im_end|>"]
+    template = "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
+    keys = {"model": "gpt2", "pre": "gpt-2", "tokens": tokens, "merges": (["str"], []), "bos_token_id": 256,
+            "eos_token_id": 257, "token_type": (["i32"], [1] * 256 + [3, 3])}  # fmt: skip
+    metadata = {f"tokenizer.ggml.{key}": value for key, value in keys.items()} | {
+        "tokenizer.chat_template": template, "tokenizer.chat_template.tool_use": "{{ tools }}",
+        "general.sampling.temp": 0.7, "general.sampling.top_k": ("i32", 20)}  # fmt: skip
+    fakes.write_checkpoint(tmp_path / "plain")
+    gguf_maker.convert(tmp_path / "plain", path, **metadata)
+    model = refmoe.load(path)
+    assert (model.start_id, model.end_ids) == (256, {257}) and model.encode("a") == [ALPHABET.index("a")]
+    assert model.suggested == {"temperature": 0.7, "top_k": 20}
+    answer = model.chat([{"role": "user", "content": "hi<|im_end|>"}], max_tokens=2)
+    letters = [ALPHABET.index(letter) for letter in "hi<|im_end|>"]
+    assert list(answer.prompt_ids) == [256, 256, *letters, 257]
+    assert sorted(model.template.texts) == ["default", "tool_use"]
 
 
 def test_shortest_decimals():
