@@ -1,0 +1,73 @@
+"""scripts/example_port/port.c, a port in C99 written from the specification: equal bits on every vector of its ops."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from refmoe import golden, verifier
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "scripts" / "example_port" / "port.c"
+OPS = ("add", "argmax", "attention", "combine", "embedding", "expert_linear", "head_norm", "linear", "linear_bias",
+       "logits", "rms_norm", "rope_half", "route_softmax_topk", "route_softmax_topk_renorm", "swiglu")  # fmt: skip
+FORMATS = ("f32", "bf16", "f16", "int_packed")
+COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
+
+
+def build(source: Path, binary: Path) -> Path:
+    """The port, compiled as its header says; warnings are errors."""
+    flags = ["-std=c99", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
+    done = subprocess.run([COMPILER, *flags, "-o", str(binary), str(source), "-lm"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return binary
+
+
+def run(binary: Path, paths: list[Path], folder: Path) -> None:
+    """Every case through the port, results under `folder`."""
+    for path in paths:
+        target = folder / path.relative_to(golden.root())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run([str(binary), str(path), str(target)], capture_output=True, text=True)
+        assert done.returncode == 0, f"{path.name}: {done.stderr}"
+
+
+def cases(ops=OPS, formats=FORMATS) -> list[Path]:
+    """The vectors the port must know."""
+    return [path for op in ops for path in golden.cases(op=op)] + [
+        path for name in formats for path in golden.cases(format=name)]
+
+
+def statuses(folder: Path, profile: str) -> dict[str, str]:
+    """case -> verdict, of the cases that have results."""
+    verdicts = verifier.check("golden", folder, profile).verdicts
+    return {f"{v.op}/{v.case}": v.status for v in verdicts if v.status != verifier.MISSING}
+
+
+def test_equal_bits_on_every_vector(tmp_path):
+    run(build(SOURCE, tmp_path / "port"), cases(), tmp_path / "mine")
+    found = statuses(tmp_path / "mine", "exact")
+    assert len(found) == len(cases()) > 120
+    assert [name for name, status in found.items() if status != verifier.EXACT] == []
+
+
+def test_another_arithmetic_is_noticed(tmp_path):
+    """The same port without fused multiply-add: other bits, and within the bound of another order."""
+    text = SOURCE.read_text("utf-8")
+    fused, apart = "fmaf(a[k], b[k], lane[k % 16])", "lane[k % 16] + a[k] * b[k]"
+    assert fused in text
+    (tmp_path / "port.c").write_text(text.replace(fused, apart), "utf-8")
+    run(build(tmp_path / "port.c", tmp_path / "port"), cases(("linear",), ()), tmp_path / "mine")
+    assert verifier.WRONG in statuses(tmp_path / "mine", "exact").values()
+    assert set(statuses(tmp_path / "mine", "f32-any-order").values()) <= {verifier.EXACT, verifier.WITHIN}
+
+
+def test_what_it_does_not_know_it_says(tmp_path):
+    binary = build(SOURCE, tmp_path / "port")
+    (path, *_) = golden.cases(op="latent_attention")
+    for arguments, code in (([path, tmp_path / "out"], 3), ([SOURCE, tmp_path / "out"], 2), ([path], 2)):
+        done = subprocess.run([str(binary), *map(str, arguments)], capture_output=True, text=True)
+        assert done.returncode == code and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
