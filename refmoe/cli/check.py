@@ -14,9 +14,10 @@ from refmoe.cli import _shared
               help="Arithmetic of the port: exact, f32-any-order, bf16, f16, tf32, fp8-accumulate, int8-activations, "
               "or a TOML or JSON file.  [default: profile.toml in PORT, else f32-any-order]")
 @click.option("--all", "every", is_flag=True, help="Describe every wrong case, not the first three of an op.")
+@click.option("--junit", type=click.Path(dir_okay=False), help="Also write a JUnit XML file.")
 @_shared.json_option
 @click.pass_context
-def command(context, reference, port, profile, every, as_json):
+def command(context, reference, port, profile, every, junit, as_json):
     """Judge what a port computed from exported vectors: equal bits, within its declared arithmetic, or wrong - and if
     wrong, where, and which known bug it looks like.
 
@@ -46,6 +47,10 @@ def command(context, reference, port, profile, every, as_json):
         from refmoe.verifier import text
 
         _shared.emit(text.report(report, every))
+    if junit is not None:
+        from refmoe.verifier import junit as writer
+
+        writer.write(junit, writer.of_check(report))
     if report.unused:
         _shared.note(f"{len(report.unused)} files of {port} belong to no case: {', '.join(report.unused[:3])}")
     if report.code:
