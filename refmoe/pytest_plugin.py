@@ -10,8 +10,8 @@
     @pytest.mark.refmoe(bug="R09")                       # those that hunt one catalogued bug
 
 `refmoe_case` is a refmoe.golden.Case: op or format, name, inputs, attrs, expected, hunts, bugs. Every test bears the
-ids of the bugs it hunts as markers, so that `pytest -m R09` runs them. Options: `--refmoe-op`, `--refmoe-bug` narrow every
-such test; `--refmoe-profile` is the profile of assertions that name none; `--refmoe-xfail FILE` lists known failures,
+ids of the bugs it hunts as markers, so that `pytest -m R09` runs them. Options: `--refmoe-op`, `--refmoe-bug` narrow
+every such test; `--refmoe-profile` is the profile of assertions that name none; `--refmoe-xfail FILE` lists known failures,
 a JSON or TOML object case -> reason (an entry that passes is a failure: the list must shrink); `--refmoe-report FILE`
 writes all verdicts as JSON in the schema of `refmoe check --json`.
 """
@@ -111,9 +111,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _register(config: pytest.Config, bugs: set[str]) -> None:
     """Make markers of bug ids known. Not at start: it would import the vectors into sessions that do not use them."""
-    for bug in sorted(bugs - config.stash[_MARKS]):
+    marks: set[str] = config.stash[_MARKS]
+    for bug in sorted(bugs - marks):
         config.addinivalue_line("markers", f"{bug}: golden vectors that hunt this bug of refmoe's catalogue")
-    config.stash[_MARKS].update(bugs)
+    marks |= bugs
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
