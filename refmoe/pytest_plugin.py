@@ -11,9 +11,9 @@
 
 `refmoe_case` is a refmoe.golden.Case: op or format, name, inputs, attrs, expected, hunts, bugs. Every test bears the
 ids of the bugs it hunts as markers, so that `pytest -m R09` runs them. Options: `--refmoe-op`, `--refmoe-bug` narrow
-every such test; `--refmoe-profile` is the profile of assertions that name none; `--refmoe-xfail FILE` lists known failures,
-a JSON or TOML object case -> reason (an entry that passes is a failure: the list must shrink); `--refmoe-report FILE`
-writes all verdicts as JSON in the schema of `refmoe check --json`.
+every such test; `--refmoe-profile` is the profile of assertions that name none; `--refmoe-xfail FILE` lists known
+failures, a JSON or TOML object case -> reason (an entry that passes is a failure: the list must shrink);
+`--refmoe-report FILE` writes all verdicts as JSON in the schema of `refmoe check --json`.
 """
 
 import json
