@@ -106,6 +106,11 @@ class Generation:
         return next(self._steps)
 
     @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """Calls that a chat model asks for; raw text has none."""
+        return []
+
+    @property
     def digest(self) -> str:
         """sha256 (hex) over the logits and ids so far."""
         return self._hash.hexdigest()

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from refmoe import checkpoint, formats, program, program_text
+from refmoe import checkpoint, formats, program, program_text, suggested
 from refmoe.checkpoint.directory import gguf_file, inside
 from refmoe.checkpoint.safetensors import DTYPE_BITS
 from refmoe.config.quantization import Quantization
@@ -45,7 +45,7 @@ def describe(location: str | os.PathLike[str] | None) -> dict[str, Any]:
     None when the directory holds no weights; then nothing about tensors was checked, and `bytes_per_token_bf16` says
     what they would cost in bf16. memory: bytes of the weights (`weights_as`: "stored", or without weights as what they
     are estimated) and of the cache of one sequence that fills the context, in both of its types. quantised: the method
-    and the encodings the config names, or None.
+    and the encodings the config names, or None. suggested_sampling: what generation_config.json suggests.
     """
     built = program_of(location)
     if gguf := _gguf_of(location):
@@ -57,6 +57,7 @@ def describe(location: str | os.PathLike[str] | None) -> dict[str, Any]:
         weights = any(name.endswith((".safetensors", ".safetensors.index.json")) for name in names)
     facts = {"path": str(path)} | program_text.describe(built)
     facts["quantised"] = _encodings(built.quantization)
+    facts["suggested_sampling"] = suggested.sampling(path) if path.is_dir() else {}
     if not weights:
         facts["memory"] = _memory(built, *_estimate(built))
         return facts | {"weights": None, "bytes_per_token_bf16": round(built.bytes_per_token(2.0))}

@@ -105,7 +105,7 @@ def chain(vocab, path):
 def model(table, tokenizer=None, bos=None, eos=(), context=1000):
     """A refmoe Model around a FakeEngine."""
     engine = FakeEngine(table)
-    opened = SimpleNamespace(path=text.Path("fake"))
+    opened = SimpleNamespace(path=text.Path("fake"), metadata={})
     built = SimpleNamespace(dims={"V": engine.table.shape[1]}, context=context)
     return Model(opened, built, engine, tokenizer, (bos, tuple(eos)), 0.25)
 

@@ -305,3 +305,36 @@ def test_loading_progress(monkeypatch, capsys):
         progress(int(10e6 * now[0]), int(1e8))
     progress.close()
     assert capsys.readouterr().err.split("\r")[1:3] == ["loading 0.1 GB: 60 %", "loading 0.1 GB: 70 %"]
+
+
+INTERRUPTED = """
+import importlib.abc, os, signal, sys
+wanted = sys.argv.pop(1)
+class Interrupt(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == wanted:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from refmoe.__main__ import main
+main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    "module", ["refmoe.cli", "click", "refmoe.cli.generate", "numba", "refmoe.engine", "tokenizers"]
+)
+def test_interrupt_while_modules_are_imported(module, tiny):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", INTERRUPTED, module, "generate", "-m", tiny, "a", "--max-tokens", "1"]
+    child = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+    assert (child.returncode, child.stdout, child.stderr.strip()) == (130, b"", b"")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_interrupts_that_the_caller_switched_off_stay_off(tiny):
+    code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + INTERRUPTED
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, "click", "--version"]
+    assert subprocess.run(command, env=environment, capture_output=True, timeout=120).returncode == 0

@@ -65,7 +65,7 @@ def test_outputs_of_transformers_in_three_arithmetics(name):
     for check in results["logits-float32"].facts["checks"]:
         assert check["published_tolerance_held"] and check["largest"] < 1e-4
     for check in results["logits-bfloat16"].facts["checks"]:
-        assert 0.05 < check["ratio"] < 0.9 and check["largest"] > 1e-3  # not held to float32, and not everything goes
+        assert 0.03 < check["ratio"] < 0.8 and check["largest"] > 1e-3  # not held to float32, and not everything goes
 
 
 def test_the_report_in_words_and_in_json():
@@ -98,6 +98,16 @@ def test_recognised_by_its_tensors(tmp_path):
     twin = goldens(tmp_path, content_digests=[digest], checkpoint="first", keep=lambda one: "float32" in one["id"])
     report = verify_checkpoint.check(copied(tmp_path), twin)
     assert report.recognised == [{"checkpoint": "first", "by": "tensors"}] and report.verdict == "conformant"
+
+
+def test_the_same_model_in_other_files(tmp_path):
+    """Published outputs do not depend on the container: the program and the weights are the same."""
+    from tests import gguf_maker
+
+    gguf_maker.convert(tiny.TINY / "olmoe", tmp_path / "olmoe-x.gguf")
+    report = verify_checkpoint.check(tmp_path / "olmoe-x.gguf", FOLDER)
+    assert report.verdict == "conformant" and report.recognised == [{"checkpoint": "tiny/olmoe", "by": "config"}]
+    assert report.structure["stored_parameters"] == report.structure["parameters"]
 
 
 # ---- not conformant -------------------------------------------------------------------------------------------------
@@ -345,7 +355,8 @@ def test_text_goldens_with_the_embedded_model():
 
 def test_rounding_in_place():
     x = np.random.default_rng(5).standard_normal(5000).astype(np.float32) * np.float32(3)
-    x[:8] = [0.0, -0.0, np.inf, -np.inf, np.nan, 1 + 2.0**-8, 1 + 3 * 2.0**-8, 2 - 2.0**-23]
+    x[:8] = [0.0, -0.0, np.inf, -np.inf, 0.0, 1 + 2.0**-8, 1 + 3 * 2.0**-8, 2 - 2.0**-23]
+    x.view("u4")[4] = 0x7F800001  # a nan that masking would make infinite
     for bits, expected in ((8, bf16(x)), (11, x.astype(np.float16).astype(np.float32)), (23, None)):
         y = x.copy()
         conformance.rounding(bits)("", y)
@@ -354,6 +365,14 @@ def test_rounding_in_place():
             assert np.array_equal(y[large], expected[large])
         assert np.array_equal(np.isnan(y), np.isnan(x)) and np.array_equal(y[:4].view("u4"), x[:4].view("u4"))
         assert (np.abs(y[8:] - x[8:]) <= 2.0**-bits * np.abs(x[8:])).all()
+        up = np.zeros(5000)
+        for seed in range(200):
+            z = x.copy()
+            conformance.rounding(bits, seed)("", z)
+            assert np.array_equal(np.isnan(z), np.isnan(x)) and np.array_equal(z[:4].view("u4"), x[:4].view("u4"))
+            assert (np.abs(z[8:] - x[8:]) <= 2.0 ** (1 - bits) * np.abs(x[8:])).all()
+            up[8:] += z[8:].astype(float) - x[8:]
+        assert (np.abs(up[8:]) / 200 < 2.0 ** (1 - bits) * np.abs(x[8:]) / 5).all()  # right on average
     ids = np.arange(5)
     conformance.rounding(8)("", ids)
     assert ids.tolist() == [0, 1, 2, 3, 4]

@@ -1,9 +1,9 @@
 """Where a checkpoint keeps its chat template, and a prompt from messages.
 
 chat_template.jinja (with additional_chat_templates/NAME.jinja) comes before chat_template.json, and that before
-tokenizer_config.json, whose chat_template is a string or a list of named ones. With tools the one named "tool_use" is
-taken if there is one, else "default". The tokens bos_token, eos_token, ... that a template writes are those of
-tokenizer_config.json, else of special_tokens_map.json. A GGUF file holds all of this in its metadata.
+tokenizer_config.json, whose chat_template is a string or a list of named ones. A GGUF file has it in its metadata.
+With tools the one named "tool_use" is taken if there is one, else "default". The tokens bos_token, eos_token, ... that
+a template writes are those of tokenizer_config.json, else of special_tokens_map.json.
 """
 
 import json
@@ -21,7 +21,7 @@ from refmoe.vocab.files import optional_json, read, token_text
 
 MAX_TEMPLATE = 1 << 20  # characters; published templates have fewer than 20,000
 TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-ROLES = {"unk_token": "unknown_token", "sep_token": "seperator_token", "pad_token": "padding_token"}  # in GGUF
+METADATA = "tokenizer.chat_template"  # the key of GGUF; named templates have ".NAME" behind it
 REASONING = ("reasoning_content", "thinking", "reasoning")  # names that templates know for the text of thinking
 
 
@@ -42,36 +42,25 @@ class Template:
         return self.texts[name]
 
 
-def load(directory: Path, boundaries: Mapping[str, str | None], metadata: Mapping[str, Any] | None = None) \
-        -> Template | None:  # fmt: skip
+def load(directory: Path, boundaries: Mapping[str, str | None],
+         metadata: Mapping[str, Any] | None = None) -> Template | None:  # fmt: skip
     """The template of a model directory, or of the `metadata` of a GGUF file; None when it has none. boundaries:
     bos_token and eos_token by the model's config, for where no file of the tokenizer names them."""
+    named, texts, path = dict(boundaries), {}, directory
     if metadata:
-        return _of_metadata(directory, metadata)
-    config = optional_json(directory, "tokenizer_config.json")
-    named = dict(boundaries) | optional_json(directory, "special_tokens_map.json") | config
+        keys = {key: key.removeprefix(METADATA).removeprefix(".") for key in metadata if key.startswith(METADATA)}
+        texts = {name or "default": metadata[key] for key, name in keys.items()}
+    else:
+        config = optional_json(directory, "tokenizer_config.json")
+        named |= optional_json(directory, "special_tokens_map.json") | config
+        texts, path = _texts(directory, config)
     tokens = {name: text for name in TOKENS if (text := token_text(named.get(name))) is not None}
-    return _checked(*_texts(directory, config), tokens)
-
-
-def _checked(texts: dict[str, Any], path: Path, tokens: dict[str, str]) -> Template | None:
     for text in texts.values():
         if not isinstance(text, str) or len(text) > MAX_TEMPLATE:
             found = f"{len(text)} characters" if isinstance(text, str) else type(text).__name__
             raise TokenizerError(f"{show(path)}: chat template: expected at most {MAX_TEMPLATE} characters, "
                                  f"found {found}")  # fmt: skip
     return Template(texts, path, tokens) if texts else None
-
-
-def _of_metadata(path: Path, metadata: Mapping[str, Any]) -> Template | None:
-    """tokenizer.chat_template is the default one, tokenizer.chat_template.NAME a further one; tokens by their ids."""
-    key, listed = "tokenizer.chat_template", metadata.get("tokenizer.ggml.tokens", [])
-    texts = {name.removeprefix(f"{key}."): text for name, text in metadata.items() if name.startswith(f"{key}.")}
-    texts |= {"default": metadata[key]} if key in metadata else {}
-    roles = {name: ROLES.get(name, name) for name in TOKENS}
-    ids = {name: metadata.get(f"tokenizer.ggml.{role}_id") for name, role in roles.items()}
-    tokens = {name: listed[i] for name, i in ids.items() if type(i) is int and 0 <= i < len(listed)}
-    return _checked(texts, path, tokens)
 
 
 def _texts(directory: Path, config: dict[str, Any]) -> tuple[dict[str, Any], Path]:

@@ -37,12 +37,17 @@ class Commands(click.Group):
         _open_closed_streams()
         with contextlib.suppress(AttributeError):
             sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode shows "?" instead of failing
-        code = _exit_code(lambda: super(Commands, self).main(args=args, prog_name=prog_name, **extra))
+        code = _exit_code(lambda: self._run(args, prog_name, extra))
         try:
             sys.stdout.flush()
         except (OSError, ValueError):
             _abandon_stdout()
         sys.exit(code)
+
+    def _run(self, args, prog_name, extra):
+        if getattr(signal.getsignal(signal.SIGINT), "early", False):  # of refmoe.__main__
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return super().main(args=args, prog_name=prog_name, **extra)
 
     def make_context(self, *args, **extra):
         with _errors():  # --version writes here

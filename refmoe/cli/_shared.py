@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 import time
 
 import click
@@ -25,10 +27,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 def note(message: str) -> None:
     """One line on stderr that is not an error."""
-    _show(f"refmoe: {message}\n")
+    show(f"refmoe: {message}\n")
 
 
-def _show(text: str) -> None:
+def show(text: str) -> None:
     """Text to stderr; where that cannot be written, the results still can."""
     with contextlib.suppress(OSError):
         click.echo(text, nl=False, err=True)
@@ -41,7 +43,7 @@ def emit(text: str) -> None:
 
 
 def prepare(threads) -> None:
-    """To be called before Numba is imported, which reads the number of threads it may ever use from the environment."""
+    """Import the engine. Numba reads the number of threads it may ever use from the environment when it is imported."""
     if "numba" in sys.modules:
         return
     if threads:
@@ -51,6 +53,8 @@ def prepare(threads) -> None:
         from refmoe.errors import UsageError
 
         raise UsageError(f"NUMBA_NUM_THREADS: expected a number from 1 to {MAX_THREADS}, found {words[:40]!r}")
+    with _leaving_on_interrupt():
+        import refmoe.model  # noqa: F401
 
 
 def announce_compiling() -> None:
@@ -73,6 +77,20 @@ def open_model(location, threads=None, kv_dtype="f32"):
         progress.close()
 
 
+@contextlib.contextmanager
+def _leaving_on_interrupt():
+    """While large libraries are imported, Ctrl-C ends the process at once: some of them would swallow the exception."""
+    if threading.current_thread() is not threading.main_thread() or (
+            handler := signal.getsignal(signal.SIGINT)) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 class _Progress:
     """Loading progress: a running line on a terminal, one line elsewhere; nothing when it takes less than a second."""
 
@@ -86,14 +104,14 @@ class _Progress:
             return
         self._last, self._shown = percent, True
         if self._terminal:
-            _show(f"\rloading {total / 1e9:.1f} GB: {percent} %")
+            show(f"\rloading {total / 1e9:.1f} GB: {percent} %")
         else:
             note(f"loading {total / 1e9:.1f} GB...")
 
     def close(self) -> None:
         """Clear the running line."""
         if self._shown and self._terminal:
-            _show("\r" + " " * 40 + "\r")
+            show("\r" + " " * 40 + "\r")
 
 
 def parse_ids(ctx, param, value):

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from refmoe.cli import _shared
+from refmoe.cli import _options, _shared
 
 
 @click.command("generate")
@@ -12,44 +12,64 @@ from refmoe.cli import _shared
 @_shared.model_option
 @_shared.ids_option
 @click.option("--special", is_flag=True, help="Recognise special tokens written in the prompt.  [default: plain text]")
-@click.option("--max-tokens", type=int, default=128, show_default=True, help="Stop after this many.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy: no randomness.")
-@click.option("--top-k", type=int, default=0, show_default=True, help="Keep the k most likely tokens; 0 keeps all.")
-@click.option("--top-p", type=float, default=1.0, show_default=True, help="Keep the fewest tokens with this share.")
-@click.option("--min-p", type=float, default=0.0, show_default=True, help="Drop tokens below this share of the best.")
-@click.option("--repetition-penalty", type=float, default=1.0, show_default=True, help="Above 1 avoids seen tokens.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same text, on every machine.")
-@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be repeated.")
+@_options.sampling
 @click.option("--logprobs", type=int, metavar="N", help="A line per token: id, log-probability, text; and the N best.")
+@click.option("--chat/--raw", default=None, help="Answer PROMPT through the chat template, or continue it as it is.  "
+                                                "[default: raw, unless --system, --think or --tools is given]")
+@_options.chatting
 @_shared.json_option
 @_shared.threads_option
 @_shared.kv_dtype_option
-def command(prompt, location, ids, special, as_json, threads, kv_dtype, **options):
-    """Continue PROMPT (- reads it from stdin, without its last line break). Statistics go to stderr.
+@click.pass_context
+def command(context, prompt, location, ids, special, chat, system, thinking, tools_file, as_json, threads, kv_dtype,
+            **options):  # fmt: skip
+    """Continue PROMPT, or answer it (- reads it from stdin, without its last line break). Statistics go to stderr, and
+    so does what a chat model thinks before it answers.
 
     \b
     refmoe generate "Once upon a time"
+    refmoe generate -m DIR --chat "Why is the sky blue?" --no-think
     refmoe generate -m DIR --ids 1,403,407 --max-tokens 16 --json
     """
     _shared.one_prompt(prompt, ids, "PROMPT (- for stdin)")
+    wanted = system is not None or thinking is not None or tools_file is not None
+    if chat is False and wanted:
+        raise click.UsageError("--system, --think and --tools belong to --chat, not to --raw", context)
+    chat = chat or wanted
+    if chat and (ids is not None or special):
+        raise click.UsageError("--ids and --special belong to raw text, not to a chat", context)
     _shared.prepare(threads)
     from refmoe.generate import Options
 
-    Options(**options)  # refused before the model is loaded
+    most = options.pop("max_tokens")
+    options["max_tokens"] = most if most is not None else 4096 if chat else 128
+    Options(**{name: value for name, value in options.items() if name != "sampling"})  # refused before loading
     text = None if prompt is None else _shared.read_prompt(prompt)
+    tools = _options.read_tools(tools_file)
+    if chat:
+        _options.need_template(location)
     model = _shared.open_model(location, threads, kv_dtype)
-    generation = model.generate(_shared.prompt_ids(model, text, ids, special), **options)
-    table = options["logprobs"] is not None
+    options = _options.chosen(context, model, options)
+    if chat:
+        messages = [{"role": "system", "content": system}] * (system is not None) + [{"role": "user", "content": text}]
+        with _shared.quiet_panics():
+            generation = model.chat(messages, tools, thinking, **options)
+    else:
+        messages = None
+        generation = model.generate(_shared.prompt_ids(model, text, ids, special), **options)
+    table, screen = options["logprobs"] is not None, _options.Screen()
     tokens = []
     for step in generation:
         if table:
             tokens.append(_token(model, step))
-        if not as_json:
-            _shared.emit(_line(tokens[-1]) if table else step.text)
+        if table and not as_json:
+            _shared.emit(_line(tokens[-1]))
+        elif not as_json:
+            screen.show(step)
     if as_json:
-        _shared.emit(json.dumps(_result(generation, tokens if table else None)) + "\n")
+        _shared.emit(json.dumps(_result(generation, tokens if table else None, messages)) + "\n")
     elif not table:
-        _shared.emit("\n")
+        screen.close(generation)
     _statistics(generation)
 
 
@@ -67,7 +87,12 @@ def _line(token: dict) -> str:
     return "\t".join([cell(token), *map(cell, token["top"])]) + "\n"
 
 
-def _result(generation, logprobs) -> dict:
+def _result(generation, logprobs, messages) -> dict:
+    more = {} if messages is None else {
+        "thinking": generation.thinking,
+        "tool_calls": generation.tool_calls,
+        "messages": [*messages, generation.message],
+    }  # fmt: skip
     return {
         "ids": generation.ids,
         "text": generation.text,
@@ -76,7 +101,7 @@ def _result(generation, logprobs) -> dict:
         "logprobs": logprobs,
         "timings": generation.timings,
         "digest": generation.digest,
-    }
+    } | more
 
 
 def _statistics(generation) -> None:

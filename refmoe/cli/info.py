@@ -40,6 +40,7 @@ def _text(facts: dict) -> str:
         ("cache per token", f"{4 * facts['kv_values_per_token']:,} bytes in f32, half of it in bf16"),
         *([("quantised", _quantised(facts["quantised"]))] if facts["quantised"] else []),
         ("memory", _memory(facts)),
+        *([("sampling", _sampling(facts["suggested_sampling"]))] if facts["suggested_sampling"] else []),
         ("program", facts["program_digest"]),
     ]  # fmt: skip
     lines = [f"{name:<20} {value}" for name, value in rows]
@@ -53,6 +54,11 @@ def _text(facts: dict) -> str:
                         ("metadata assumed", more["assumed"]), ("metadata ignored", more["ignored"])):  # fmt: skip
         lines += [title, *(f"  {key}: {reason}" for key, reason in keys.items())] if keys else []
     return "\n".join(lines) + "\n"
+
+
+def _sampling(suggested: dict) -> str:
+    words = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in suggested.items())
+    return f"{words}: suggested, used with --sampling model"
 
 
 def _quantised(stated: dict) -> str:

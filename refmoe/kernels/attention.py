@@ -53,6 +53,9 @@ NO_SINKS = np.empty(0, np.float32)
 SMALL = 1 << 16  # products q.k below which sharing costs more than it gains
 
 
+# The functions down to _pack_queries are also used by kernels.latent.
+
+
 @kernel
 def _scores(tag, table, offset, row_bytes, vectors, base, end, packed, scale, scores):
     """Scaled scores of positions base..end (multiples of 16) for four packed queries."""

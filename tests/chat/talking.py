@@ -99,7 +99,7 @@ class Script:
         self.runs.append(list(ids))
         sequence.length += len(ids)
         row = np.zeros((1, self.vocab), np.float32)
-        row[0, self.scripts[0].pop(0)] = 1.0
+        row[0, self.scripts[0].pop(0)] = 100.0
         if not self.scripts[0]:
             self.scripts.pop(0)
         return [row]
@@ -111,7 +111,7 @@ def model(folder, *answers, eos=("<|im_end|>",), context=10000, vocab=600):
     ends = [loaded.control[name] for name in eos]
     scripts = [loaded.encode(answer, add_special=False, parse_special=True) + ends[:1] for answer in answers]
     built = SimpleNamespace(dims={"V": vocab}, context=context)
-    opened = SimpleNamespace(path=folder)
+    opened = SimpleNamespace(path=folder, metadata={})
     return Model(opened, built, Script(vocab, scripts), loaded, (256, tuple(ends)), 0.0)
 
 
