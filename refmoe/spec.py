@@ -24,6 +24,7 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "f32", "bf16", "f16", "fp8_block", "fp8_scaled", "int8_scaled",
         "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs",
         "mxfp4_halves",
+        "int_packed", "gptq", "awq", "mxfp4_blocks", "mxfp4_packed", "nvfp4_packed", "nvfp4_modelopt",
     )),
     ("Operations", "ops", (
         "embedding", "rms_norm", "head_norm", "linear", "linear_bias", "rope_half", "rope_pairs", "attention",

@@ -158,7 +158,161 @@ def int8():
     yield v
 
 
+def _nibbles(count):
+    """Bytes that hold every nibble, none beside itself."""
+    return np.array([(i * 7 + 3) % 16 | ((i * 11 + 9) % 16) << 4 for i in range(count)], np.uint8)
+
+
+def packed():
+    """Vectors of compressed-tensors pack-quantized."""
+    format, codes, scale, zero = "int_packed", ".weight_packed", ".weight_scale", ".weight_zero_point"
+
+    def maker(name, rows, cols, hunts, bugs, shape=np.int64, **params):
+        v = Maker(format, name, rows, cols, hunts, bugs, **params)
+        v.words(codes, (rows, -(-cols * params["bits"] // 32)))
+        if shape:
+            v.literal(".weight_shape", np.array([rows, cols], np.int64) if shape == np.int64 else
+                      np.array([rows, cols], np.uint32))  # fmt: skip
+            v.params[".weight_shape"] = "I64" if shape == np.int64 else "I32"
+        return v
+
+    v = maker("every_nibble", 4, 64,
+              "values of both signs as excess 8; words as bytes in another order; scales by lane",
+              "Q04 Q07 Q16 Q18", np.int32, bits=4, group=32, symmetric=1)  # fmt: skip
+    v.literal(codes, _nibbles(128).view(np.uint32).reshape(4, 8))
+    v.scales(scale, (4, 2), "BF16")
+    yield v
+    v = maker("asymmetric_groups", 10, 48, "zero points packed down the columns, not along the rows; added instead of "
+              "taken off; scales stored group by group", "Q04 Q07 Q18 Q19", bits=4, group=16, symmetric=0)  # fmt: skip
+    v.words(zero, (2, 3))
+    v.scales(scale, (10, 3), "F16")
+    yield v
+    v = maker("asymmetric_channel", 9, 40, "one group for the whole row; a product rounded to bf16", "Q18 Q19",
+              None, bits=8, group=0, symmetric=0)  # fmt: skip
+    v.words(zero, (3, 1))
+    v.scales(scale, (9, 1), "F32", negative=True)
+    yield v
+    v = maker("int8_groups", 3, 32, "bytes as two's complement", "Q07 Q16", bits=8, group=8, symmetric=1)
+    v.scales(scale, (3, 4), "BF16")
+    yield v
+    v = maker("partial_word", 2, 21, "a last word that is not full", "Q07", np.int32, bits=4, group=0, symmetric=1)
+    v.scales(scale, (2, 1), "F16")
+    yield v
+    v = maker("odd_bits", 13, 35, "3-bit codes and zero points that straddle words", "Q07 Q19", bits=3, group=7,
+              symmetric=0)  # fmt: skip
+    v.words(zero, (2, 5))
+    v.scales(scale, (13, 5), "BF16")
+    yield v
+    v = maker("group_index", 4, 24, "an order of columns that is not monotone, ignored", "Q04", bits=4, group=8,
+              symmetric=1)  # fmt: skip
+    v.scales(scale, (4, 3), "F16")
+    v.literal(".weight_g_idx", np.array([c * 5 % 3 if c % 4 else 2 - c % 3 for c in range(24)], np.uint32))
+    yield v
+    v = maker("symmetric_with_zeros", 8, 16, "zero points stored beside a symmetric encoding are used", "Q03", bits=4,
+              group=8, symmetric=1)  # fmt: skip
+    v.words(zero, (1, 2))
+    v.scales(scale, (8, 2), "BF16")
+    yield v
+
+
+def gptq():
+    """Vectors of GPTQ."""
+    def maker(name, rows, cols, hunts, bugs, dtype="F16", zeros=True, **params):
+        params = {"bits": 4, "group": 0, "symmetric": 0, "act_order": 0, "zero_offset": 1} | params
+        n, groups = 32 // params["bits"], -(-cols // params["group"]) if params["group"] else 1
+        v = Maker("gptq", name, rows, cols, hunts, bugs, **params)
+        v.words(".qweight", (cols // n, rows))
+        if zeros:
+            v.words(".qzeros", (groups, rows // n))
+        v.scales(".scales", (groups, rows), dtype)
+        return v
+
+    v = maker("distinct_nibbles", 8, 16, "nibbles or axes in the order of AWQ; two's complement", "Q05 Q07")
+    v.literal(".qweight", _nibbles(64).view(np.uint32).reshape(2, 8))
+    v.literal(".qzeros", np.array([[0x3B0D5728]], np.uint32))
+    yield v
+    yield maker("groups_v1", 8, 48, "zero points stored less 1 and used as they are, or added; scales row by row",
+                "Q01 Q04 Q18 Q19", group=16)  # fmt: skip
+    yield maker("groups_v2", 16, 32, "1 added to zero points stored as they are", "Q01 Q04 Q19", dtype="BF16", group=8,
+                zero_offset=0)  # fmt: skip
+    v = maker("zero_wraps", 8, 24, "a zero point 0, stored as 15, read as 16; 1 added to whole words", "Q01 Q02",
+              zeros=False, group=8)  # fmt: skip
+    v.literal(".qzeros", np.array([[0x7FF3F0F7], [0xFFFFFFFF], [0x0E1F2D3F]], np.uint32))
+    yield v
+    v = maker("symmetric_other_zeros", 8, 16, "stored zero points used though the encoding is symmetric: here those of "
+              "gptq_v2 under the label of v1", "Q03", zeros=False, group=8, symmetric=1)  # fmt: skip
+    v.literal(".qzeros", np.full((2, 1), 0x88888888, np.uint32))
+    yield v
+    v = maker("act_order", 8, 40, "an order of columns that is not monotone, ignored or with the wrong length",
+              "Q04 Q19", group=8, act_order=1)  # fmt: skip
+    v.literal(".g_idx", np.array([(c * 7 + c // 3) % 5 for c in range(40)], np.uint32))
+    yield v
+    v = maker("int8", 4, 20, "8 bits: 4 codes in a word, zero point 255 wraps", "Q01 Q02 Q07 Q19", dtype="F32",
+              zeros=False, bits=8, group=12)  # fmt: skip
+    v.literal(".qzeros", np.array([[0x7FFF0180], [0xFE3C0092]], np.uint32))
+    yield v
+
+
+def awq():
+    """Vectors of AWQ."""
+    def maker(name, rows, cols, hunts, bugs, dtype="F16", group=0):
+        groups = cols // group if group else 1
+        v = Maker("awq", name, rows, cols, hunts, bugs, group=group)
+        v.words(".qweight", (cols, rows // 8))
+        v.words(".qzeros", (groups, rows // 8))
+        v.scales(".scales", (groups, rows), dtype)
+        return v
+
+    v = maker("distinct_nibbles", 8, 16, "nibbles in natural order, the inverse order, or along the columns",
+              "Q01 Q05 Q19")  # fmt: skip
+    v.literal(".qweight", _nibbles(64).view(np.uint32).reshape(16, 1))
+    v.literal(".qzeros", np.array([[0x71B40D52]], np.uint32))
+    yield v
+    yield maker("groups", 16, 48, "groups and rows of scales exchanged; zero points left out or added",
+                "Q01 Q04 Q05 Q19", group=16)  # fmt: skip
+    yield maker("one_group", 24, 19, "one group for all columns, their number odd", "Q05", dtype="BF16")
+
+
+def fp4(format, codes, scale, whole=None):
+    """Vectors of e2m1 codes."""
+    group = 16 if whole else 32
+    exponent = {".weight_scale": "U8"} if format == "mxfp4_packed" else {}
+
+    def maker(name, rows, cols, hunts, bugs, value=0.0):
+        v = Maker(format, name, rows, cols, hunts, bugs, **exponent)
+        shape = (rows, cols // 32, 16) if format == "mxfp4_blocks" else (rows, cols // 2)
+        v.codes(codes, shape)
+        if whole:
+            v.literal(whole, np.full((1,) if format == "nvfp4_packed" else (), value, np.float32))
+        return v
+
+    v = maker("every_pair", 16, group, "each pair of codes: signs, -0, the table", "", 1.0)
+    pairs = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    v.literal(codes, pairs.reshape(16, 1, 16) if format == "mxfp4_blocks" else pairs if group == 32 else pairs[:, ::2])
+    v.literal(scale, np.full((16, 1), 0x38 if whole else 127, np.uint8))
+    yield v
+    bugs = "Q06 Q17" + (" Q09 Q13" if whole else " Q08")
+    v = maker("distinct_elements", 3, 2 * group, "elements of a block in another order: halves apart, high half first",
+              bugs, 2963.0 if format == "nvfp4_packed" else 0.000337)  # fmt: skip
+    v.literal(codes, np.resize(_nibbles(23), v.stored[codes].shape))
+    v.literal(scale, np.array([[0x3A, 0x71], [0x08, 0x7E], [0x45, 0x2B]] if whole else
+                              [[120, 131], [126, 129], [118, 141]], np.uint8))  # fmt: skip
+    yield v
+    every = [c for c in range(256) if c & 127 != 127] if whole else list(range(255))
+    hunts = "each scale: subnormal and negative ones, their bias; two roundings" if whole else \
+        "each power of two: code 0, subnormal products, overflow"
+    v = maker("every_scale", len(every), group, hunts, "Q09" if whole else "Q08",
+              11.3 if format == "nvfp4_packed" else 0.0813)  # fmt: skip
+    v.literal(scale, np.array(every, np.uint8).reshape(-1, 1))
+    v.literal(codes, np.resize(_nibbles(16)[: group // 2], v.stored[codes].shape))
+    yield v
+
+
 def drafts():
     """All vectors."""
-    makers = [*fp8("fp8_block", ".weight_scale_inv"), *fp8("fp8_scaled", ".weight_scale"), *int8()]
+    makers = [*fp8("fp8_block", ".weight_scale_inv"), *fp8("fp8_scaled", ".weight_scale"), *int8(), *packed(), *gptq(),
+              *awq(), *fp4("mxfp4_blocks", "_blocks", "_scales"),
+              *fp4("mxfp4_packed", ".weight_packed", ".weight_scale"),
+              *fp4("nvfp4_packed", ".weight_packed", ".weight_scale", ".weight_global_scale"),
+              *fp4("nvfp4_modelopt", ".weight", ".weight_scale", ".weight_scale_2")]  # fmt: skip
     return [maker.draft() for maker in makers]

@@ -43,12 +43,74 @@ def _blocked(format, suffix):
     return make, settings
 
 
+def _packed(rng, rows, cols, bits, group, symmetric, dtype, order):
+    groups = cols // group if group else 1
+    words = -(-cols * bits // 32) * rows, -(-rows * bits // 32) * groups
+    parts = {".weight_packed": rng.integers(0, 256, words[0] * 4, dtype=np.uint8),
+             ".weight_scale": raw(scales(rng, (rows, groups), dtype)),
+             ".weight_zero_point": rng.integers(0, 256, words[1] * 4, dtype=np.uint8),
+             ".weight_shape": raw(np.array([rows, cols], np.int32))}  # fmt: skip
+    if order:
+        parts[".weight_g_idx"] = raw(rng.permutation(np.arange(cols) % groups).astype(np.int32))
+    params = {"bits": bits, "group": group, "symmetric": symmetric, ".weight_scale": dtype, ".weight_shape": "I32"}
+    return Weight("int_packed", rows, cols, parts, params)
+
+
+def _gptq(rng, rows, cols, bits, group, symmetric, offset, dtype, order):
+    groups = -(-cols // group) if group else 1
+    rows = -(-rows // 8) * 8
+    parts = {".qweight": rng.integers(0, 256, cols * rows * bits // 8, dtype=np.uint8),
+             ".qzeros": rng.integers(0, 256, groups * rows * bits // 8, dtype=np.uint8),
+             ".scales": raw(scales(rng, (groups, rows), dtype)),
+             ".g_idx": raw((np.arange(cols) // (group or cols)).astype(np.int32))}  # fmt: skip
+    if order == 0:
+        del parts[".g_idx"]
+    elif order == 1:
+        parts[".g_idx"] = raw(rng.permutation(parts[".g_idx"].view(np.int32)))
+    params = {"bits": bits, "group": group, "symmetric": symmetric, "act_order": 1, "zero_offset": offset,
+              ".scales": dtype}  # fmt: skip
+    return Weight("gptq", rows, cols, parts, params)
+
+
+def _awq(rng, rows, cols, group, dtype):
+    rows, groups = -(-rows // 8) * 8, cols // group if group else 1
+    parts = {".qweight": rng.integers(0, 256, cols * rows // 2, dtype=np.uint8),
+             ".qzeros": rng.integers(0, 256, groups * rows // 2, dtype=np.uint8),
+             ".scales": raw(scales(rng, (groups, rows), dtype))}  # fmt: skip
+    return Weight("awq", rows, cols, parts, {"group": group, ".scales": dtype})
+
+
+def _fp4(format):
+    codes, scale, *whole = formats.get(format).suffixes
+    group = formats.get(format).GROUP
+
+    def make(rng, rows, cols, *dtype):
+        count = rows * cols // group
+        small = rng.integers(100, 140, count, dtype=np.uint8) if group == 32 else rng.integers(0, 127, count, np.uint8)
+        parts = {codes: rng.integers(0, 256, rows * cols // 2, dtype=np.uint8), scale: small}
+        parts |= {suffix: raw(np.array([37.123], np.float32)) for suffix in whole}
+        return Weight(format, rows, cols, parts, {scale: dtype[0]} if dtype else {})
+
+    return make, [("U8",)] if format == "mxfp4_packed" else [()]
+
+
 MAKERS = {
+    "int_packed": (_packed, [(4, 32, 1, "BF16", 0), (4, 16, 0, "F16", 0), (4, 0, 0, "F32", 0), (8, 32, 0, "F32", 0),
+                             (8, 0, 1, "BF16", 0), (4, 8, 0, "BF16", 1), (3, 32, 0, "F16", 0), (5, 8, 0, "F32", 1),
+                             (1, 32, 1, "BF16", 0), (2, 0, 0, "F16", 0), (7, 16, 0, "BF16", 0)]),
+    "gptq": (_gptq, [(4, 32, 1, 1, "F16", 0), (4, 16, 0, 1, "F16", 2), (4, 8, 0, 0, "BF16", 1), (8, 32, 0, 1, "F16", 1),
+                     (8, 0, 1, 1, "F16", 2), (4, 0, 0, 1, "F32", 0), (4, 24, 0, 1, "F16", 1)]),
+    "awq": (_awq, [(32, "F16"), (0, "F16"), (8, "BF16"), (16, "F32")]),
+    "mxfp4_blocks": _fp4("mxfp4_blocks"),
+    "mxfp4_packed": _fp4("mxfp4_packed"),
+    "nvfp4_packed": _fp4("nvfp4_packed"),
+    "nvfp4_modelopt": _fp4("nvfp4_modelopt"),
     "fp8_block": _blocked("fp8_block", ".weight_scale_inv"),
     "fp8_scaled": _blocked("fp8_scaled", ".weight_scale"),
     "int8_scaled": _blocked("int8_scaled", ".weight_scale"),
 }
-MULTIPLES: dict[str, int] = {}  # of columns, where a format needs one
+MULTIPLES = {"int_packed": 32, "gptq": 8, "awq": 32, "mxfp4_blocks": 32, "mxfp4_packed": 32, "nvfp4_packed": 16,
+             "nvfp4_modelopt": 16}  # of columns, where a format or its settings above need one  # fmt: skip
 
 
 def _blocks(format, halves, exponent=False):
@@ -130,7 +192,7 @@ def check_products(format, shapes):
             w = formats.decode(weight)
             with np.errstate(all="ignore"):
                 for count in ROWS if rows < 40 else (1, 9):
-                    x = vectors.normal(f"{format} {rows} {cols} {count}", count, weight.cols)
+                    x = vectors.normal(f"{format} {weight.rows} {cols} {count}", count, weight.cols)
                     plain = ops.get("linear").plain(x, w)
                     for parts in (1, 3):
                         found = ops.get("linear").bind((weight,), {}, parts)(x)

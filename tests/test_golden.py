@@ -17,7 +17,8 @@ from refmoe.errors import ProgramError, TraceError, UsageError
 ROOT = Path(__file__).parent.parent
 LINEAR = ("linear", "partial_lanes")
 CATALOGUED = (
-    "A01 A02 A03 A04 A05 A07 A08 A09 A10 A11 A12 A14 A16 E01 E03 E05 E06 E08 E10 N01 N02 N03 N04 N05 R01 R02 R03 "
+    "A01 A02 A03 A04 A05 A07 A08 A09 A10 A11 A12 A14 A16 E01 E03 E05 E06 E08 E10 N01 N02 N03 N04 N05 "
+    "Q01 Q02 Q03 Q04 Q05 Q06 Q07 Q08 Q09 Q12 Q13 Q15 Q16 Q17 Q18 Q19 R01 R02 R03 "
     "R04 R05 R06 R07 R08 R09 R10 R11 R12 R13 R14 R15 R16 R17 R18 R19 R20 R21 R22 R23 W01 W02"
 )
 
@@ -60,7 +61,7 @@ def test_selection():
 
 
 def test_catalogued_bugs_with_a_vector():
-    """Each id is also proved to be killed, in tests/ops."""
+    """Each id is also proved to be killed, in tests/ops and tests/formats."""
     found = {bug for path in golden.cases() for bug in golden.load(path).bugs}
     assert found >= set(CATALOGUED.split()) and all(re.fullmatch(r"[A-Z]\d\d", bug) for bug in found)
 

@@ -3,11 +3,13 @@
 Signature   e4m3_to_f32(codes u8[...]) -> f32[...];  e8m0_to_f32(codes u8[...]) -> f32[...]
             e2m1_to_f32(codes u8[...], 0..15) -> f32[...];  nibbles(bytes u8[..., n]) -> u8[..., 2n]
             scales_to_f32(dtype, stored u8[n * size]) -> f32[n] for the safetensors dtypes of SCALES
+            bit_fields(bytes u8[n, m], bits, count) -> i16[n, count]; spread(scales, ...) -> one scale for each element
 Semantics   e4m3 (OCP, "fn"): s eeee mmm, bias 7: (-1)^s * 2^(e-7) * (1 + m/8), for e = 0 (-1)^s * 2^-6 * m/8; no inf;
             0x7F and 0xFF are nan; the largest value is 448 (0x7E), the smallest above 0 is 2^-9
             e8m0 (OCP): 2^(code - 127); 255 is nan; there is no zero and no sign; code 0 is the subnormal 2^-127
             e2m1 (OCP): s ee m, bias 1: 0, 0.5, 1, 1.5, 2, 3, 4, 6, and negated with bit 3 set (8 is -0)
-            nibbles: the low half of each byte first, then its high half
+            nibbles: the low half of each byte first, then its high half; bit_fields: field i of a row is its bits
+            i * bits .. i * bits + bits - 1, the lowest bit of the first byte first
 Order       no rounding: every value is a binary32
 Special     the nan of a code is a nan; -0 stays -0
 Origin      OCP 8-bit floating point, OCP microscaling formats 1.0. Dissent: hardware with "fnuz" codes reads 0x80 as
@@ -88,3 +90,16 @@ def scales_problem(dtype, stored):
         return None
     index = int(np.argmax(bad))
     return f"scale number {index}: expected a finite number, found {scales[index]}"
+
+
+def bit_fields(stored, bits, count):
+    """i16[n, count] of bytes u8[n, m]: each row is a stream of `bits`-bit fields, the lowest bit first."""
+    if bits == 8:
+        return stored[:, :count].astype(np.int16)
+    if bits == 4:
+        return nibbles(stored)[:, :count].astype(np.int16)
+    single = np.unpackbits(stored, axis=1, bitorder="little")[:, : count * bits].reshape(-1, count, bits)
+    found = np.zeros((stored.shape[0], count), np.int16)
+    for bit in range(bits):
+        found |= single[:, :, bit].astype(np.int16) << bit
+    return found

@@ -83,6 +83,18 @@ def spread4(typingctx, word):
     return vi32(types.int64), codegen
 
 
+@intrinsic
+def spread8(typingctx, low, high):
+    """Lane l is byte l of two int64, the lowest byte first."""
+    def codegen(context, builder, signature, args):
+        pair = ir.Constant(ir.VectorType(_I64, 2), ir.Undefined)
+        for i, half in enumerate(args):
+            pair = builder.insert_element(pair, half, ir.Constant(_I32, i))
+        return builder.zext(builder.bitcast(pair, _V8), _VI32)
+
+    return vi32(types.int64, types.int64), codegen
+
+
 vand = _binary(lambda builder, a, b: builder.and_(a, b))
 vxor = _binary(lambda builder, a, b: builder.xor(a, b))
 vor = _binary(lambda builder, a, b: builder.or_(a, b))

@@ -88,3 +88,24 @@ def rounded(dtype, value):
     from tests.oracles.arithmetic import bf16
 
     return float(bf16(np.array([value], np.float32))[0])
+
+
+def fp4(rows, cols, codes, scales, group, *, half=None, code=e2m1, scale=lambda s: s, product=times):
+    """A matrix of e2m1 codes, two to a byte, the low half first, with a scale value for each group of a row."""
+    flat, groups = [int(byte) for byte in codes.reshape(-1)], cols // group
+
+    def element(r, c):
+        e = c % group
+        byte, high = half(e, group) if half else (e // 2, e % 2)
+        value = flat[(r * cols + c - e) // 2 + byte] >> 4 * high & 15
+        return product(code(value), scale(scales[r * groups + c // group]))
+
+    return each(rows, cols, element)
+
+
+FP4_MUTANTS = {
+    "Q06": {"half": lambda e, group: (e % (group // 2), e // (group // 2))},  # low halves first, then high halves
+    "Q17": {"half": lambda e, group: (e // 2, 1 - e % 2)},
+    "no_signs": {"code": lambda c: abs(e2m1(c))},
+    "excess_8": {"code": lambda c: float(c - 8)},
+}

@@ -1,0 +1,94 @@
+"""gptq - 4- or 8-bit integers packed along the columns of W_eff, zero points packed along its rows.
+
+Layout      X.qweight [cols * bits / 32, rows] int32: word (i, r) holds the codes q of row r, columns i * n to
+                i * n + n-1, n = 32 / bits, the lowest bits first
+            X.qzeros [groups, rows * bits / 32] int32: word (g, j) holds the zero points v of rows j * n .. j * n + n-1
+            X.scales [groups, rows]: f16, bf16 or f32
+            X.g_idx [cols] int32: the group of each column (may be absent without act_order: c // group)
+Semantics   W_eff[r, c] = (q - z) * scale[g, r], g = g_idx[c]; z of row r in group g is
+                symmetric: 2^(bits-1); stored zero points are not read, since labels and contents do not always agree
+                else (v + zero_offset) mod 2^bits: files of checkpoint_format gptq (or none) store z - 1, offset 1;
+                gptq_v2 stores z, offset 0. A stored 2^bits - 1 with offset 1 is z = 0, as it was before 1 was taken off
+            params: bits, group (0: the whole row), symmetric, act_order, zero_offset
+Order       q - z is exact; R1 the product rounds once, RN32; with f16 and bf16 scales it is exact
+Special     q = z times a negative scale is -0
+Errors      cols and rows must be multiples of 32 / bits (group need not divide cols: the last one may be partial); a
+            scale that is nan or inf and a g_idx outside the groups are refused when they are loaded
+Golden      formats/gptq: act_order, distinct_nibbles, groups_v1, groups_v2, int8, symmetric_other_zeros, zero_wraps
+Origin      AutoGPTQ, GPTQModel, Qwen3 GPTQ. Dissent: the decoders of exllama and llama.cpp do not wrap and take 16 for
+            a stored 15; converters that add 1 to whole words carry into the neighbour; kernels on binary16 round the
+            weight to it
+"""
+
+import numpy as np
+
+from refmoe import jit
+from refmoe.errors import FormatError
+from refmoe.numerics.small_codes import bit_fields, scales_problem, scales_to_f32
+from refmoe.weight import Weight
+
+if jit.ENABLED:
+    from refmoe.kernels.small_integers import product_gptq as product  # noqa: F401
+    from refmoe.kernels.scales import KINDS
+
+suffixes = (".qweight", ".qzeros", ".scales")
+dtypes = ("I32", "I32", "F16|BF16|F32")
+params = ("bits", "group", "symmetric", "act_order", "zero_offset")
+extras = {".g_idx": "I32"}
+
+
+def stored_shapes(
+    rows: int, cols: int, bits: int, group: int, symmetric: int, act_order: int, zero_offset: int
+) -> dict:
+    """Shapes of the stored tensors of a [rows, cols] matrix."""
+    each = 32 // bits
+    if cols % each or rows % each:
+        raise FormatError(f"{rows} rows and {cols} columns, expected multiples of {each}")
+    groups = -(-cols // group) if group else 1
+    return {".qweight": (cols // each, rows), ".qzeros": (groups, rows // each), ".scales": (groups, rows),
+            ".g_idx": (cols,) if act_order else [None, (cols,)]}  # fmt: skip
+
+
+def _group(weight: Weight) -> tuple[int, int]:
+    """Columns of a group, number of groups."""
+    size = weight.params["group"] or weight.cols
+    return size, -(-weight.cols // size)
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    rows, cols, bits = weight.rows, weight.cols, weight.params["bits"]
+    size, groups = _group(weight)
+    columns = np.ascontiguousarray(weight.parts[".qweight"].view(np.uint32).reshape(-1, rows).T)
+    q = bit_fields(columns.view(np.uint8).reshape(rows, -1), bits, cols)
+    group = weight.parts[".g_idx"].view(np.int32) if ".g_idx" in weight.parts else np.arange(cols) // size
+    z = np.full((rows, groups), 1 << (bits - 1), np.int16)
+    if not weight.params["symmetric"]:
+        v = bit_fields(weight.parts[".qzeros"].reshape(groups, -1), bits, rows).T
+        z = (v + weight.params["zero_offset"]) & ((1 << bits) - 1)
+    scale = scales_to_f32(weight.params[".scales"], weight.parts[".scales"]).reshape(groups, rows).T
+    return (q - z[:, group]).astype(np.float32) * scale[:, group]  # R1
+
+
+def check(weight: Weight) -> tuple[str, str] | None:
+    """Finite scales, groups that exist."""
+    if problem := scales_problem(weight.params[".scales"], weight.parts[".scales"]):
+        return ".scales", problem
+    if ".g_idx" in weight.parts:
+        index, (_, groups) = weight.parts[".g_idx"].view(np.int32), _group(weight)
+        if index.min() < 0 or index.max() >= groups:
+            return ".g_idx", f"expected groups 0 to {groups - 1}, found {index.min()} to {index.max()}"
+    return None
+
+
+def descriptor(weight: Weight) -> list[int]:
+    """First words of the descriptor; see kernels.small_integers."""
+    (size, groups), symmetric, bits = _group(weight), weight.params["symmetric"], weight.params["bits"]
+    index = weight.parts.get(".g_idx")
+    if index is not None and np.array_equal(index.view(np.int32), np.arange(weight.cols) // size):
+        index = None
+    return [weight.parts[".qweight"].ctypes.data, weight.cols, 0, weight.parts[".scales"].ctypes.data,
+            KINDS[weight.params[".scales"]], size, groups, bits,
+            0 if symmetric else weight.parts[".qzeros"].ctypes.data,
+            1 << (bits - 1) if symmetric else weight.params["zero_offset"],
+            0 if index is None else index.ctypes.data, weight.rows]  # fmt: skip

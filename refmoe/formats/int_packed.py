@@ -1,0 +1,99 @@
+"""int_packed - compressed-tensors pack-quantized: integers of 1 to 8 bits packed into words along the row.
+
+Layout      X.weight_packed [rows, ceil(cols * bits / 32)] int32; the words of a row are one stream of bits, the lowest
+                bit of the first word first; code u of column c is the `bits` bits from bit c * bits on
+            X.weight_scale [rows, groups]: f32, bf16 or f16; groups = cols / group, or 1 (channel)
+            X.weight_zero_point [ceil(rows * bits / 32), groups] int32 (only if asymmetric): a stream of bits down each
+                column; zero point v of row r is the `bits` bits from bit r * bits on
+            X.weight_shape [2] int32 or int64: rows, cols (may be absent)
+            X.weight_g_idx [cols] int32: the group of each column (may be absent: group of column c is c // group)
+            4 bits: code c of a row is nibble c mod 8, the lowest first, of word c // 8
+Semantics   W_eff[r, c] = (u - v) * scale[r, g]; symmetric: v = 2^(bits-1), so that u is excess-2^(bits-1), not two's
+            complement. Both u and v are stored with that offset, which cancels
+            params: bits, group (0: the whole row), symmetric
+Order       u - v is exact; R1 the product rounds once, RN32; with bf16 and f16 scales it is exact
+Special     u = v times a negative scale is -0; zero points stored beside a symmetric encoding are not read
+Errors      group must divide cols; a scale that is nan or inf, a weight_shape other than rows and cols, and a
+            weight_g_idx outside the groups are refused when they are loaded
+Golden      formats/int_packed: asymmetric_channel, asymmetric_groups, every_nibble, group_index, int8_groups,
+            odd_bits, partial_word, symmetric_with_zeros
+Origin      compressed-tensors; Kimi-K2-Thinking (experts, 4 bits, groups of 32, bf16 scales). Dissent:
+            compressed-tensors multiplies in the type of the scale, so it rounds to bf16 or f16; engines that compute
+            on packed codes scale the sum of a group
+"""
+
+import numpy as np
+
+from refmoe import jit
+from refmoe.errors import FormatError
+from refmoe.numerics.small_codes import bit_fields, scales_problem, scales_to_f32
+from refmoe.weight import Weight
+
+if jit.ENABLED:
+    from refmoe.kernels.small_integers import product_packed as product  # noqa: F401
+    from refmoe.kernels.scales import KINDS
+
+suffixes = (".weight_packed", ".weight_scale")
+dtypes = ("I32", "F32|BF16|F16")
+params = ("bits", "group", "symmetric")
+extras = {".weight_zero_point": "I32", ".weight_shape": "I32|I64", ".weight_g_idx": "I32"}
+unused = {".weight_zero_point": "the config says symmetric: there is no zero point"}
+
+
+def stored_shapes(rows: int, cols: int, bits: int, group: int, symmetric: int) -> dict:
+    """Shapes of the stored tensors of a [rows, cols] matrix."""
+    if group and cols % group:
+        raise FormatError(f"{cols} columns, expected a multiple of the group size {group}")
+    groups = cols // group if group else 1
+    found = {".weight_packed": (rows, -(-cols * bits // 32)),
+             ".weight_scale": (rows, groups) if group else [(rows, 1), (rows,)],
+             ".weight_shape": [None, (2,)], ".weight_g_idx": [None, (cols,)]}  # fmt: skip
+    return found if symmetric else found | {".weight_zero_point": (-(-rows * bits // 32), groups)}
+
+
+def _groups(weight: Weight) -> int:
+    return weight.cols // weight.params["group"] if weight.params["group"] else 1
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    rows, cols, groups, bits = weight.rows, weight.cols, _groups(weight), weight.params["bits"]
+    u = bit_fields(weight.parts[".weight_packed"].reshape(rows, -1), bits, cols)
+    group = np.arange(cols) // (cols // groups)
+    if ".weight_g_idx" in weight.parts:
+        group = weight.parts[".weight_g_idx"].view(np.int32)
+    v = np.full((rows, groups), 1 << (bits - 1), np.int16)
+    if not weight.params["symmetric"]:
+        words = weight.parts[".weight_zero_point"].view(np.uint32).reshape(-1, groups)
+        v = bit_fields(np.ascontiguousarray(words.T).view(np.uint8).reshape(groups, -1), bits, rows).T
+    scale = scales_to_f32(weight.params[".weight_scale"], weight.parts[".weight_scale"]).reshape(rows, groups)
+    return (u - v[:, group]).astype(np.float32) * scale[:, group]  # R1
+
+
+def check(weight: Weight) -> tuple[str, str] | None:
+    """Finite scales, the right shape, groups that exist."""
+    if problem := scales_problem(weight.params[".weight_scale"], weight.parts[".weight_scale"]):
+        return ".weight_scale", problem
+    if ".weight_shape" in weight.parts:
+        kind = {"I32": np.int32, "I64": np.int64}[weight.params[".weight_shape"]]
+        shape = weight.parts[".weight_shape"].view(kind).tolist()
+        if shape != [weight.rows, weight.cols]:
+            return ".weight_shape", f"expected {[weight.rows, weight.cols]}, found {shape}"
+    if ".weight_g_idx" in weight.parts:
+        index = weight.parts[".weight_g_idx"].view(np.int32)
+        if index.min() < 0 or index.max() >= _groups(weight):
+            return ".weight_g_idx", f"expected groups 0 to {_groups(weight) - 1}, found {index.min()} to {index.max()}"
+    return None
+
+
+def descriptor(weight: Weight) -> list[int]:
+    """First words of the descriptor; see kernels.small_integers."""
+    packed, scales = weight.parts[".weight_packed"], weight.parts[".weight_scale"]
+    bits, groups = weight.params["bits"], _groups(weight)
+    zeros = 0 if weight.params["symmetric"] else weight.parts[".weight_zero_point"].ctypes.data
+    index = weight.parts.get(".weight_g_idx")
+    if index is not None and np.array_equal(index.view(np.int32), np.arange(weight.cols) // (weight.cols // groups)):
+        index = None
+    return [packed.ctypes.data, weight.cols, -(-weight.cols * bits // 32) * 4, scales.ctypes.data,
+            KINDS[weight.params[".weight_scale"]], weight.cols // groups, groups, bits, zeros, 1 << (bits - 1),
+            0 if index is None else index.ctypes.data, weight.rows]  # fmt: skip

@@ -1,0 +1,65 @@
+"""nvfp4_packed - e2m1 codes in groups of 16 with an e4m3 scale each and a divisor of the tensor (compressed-tensors).
+
+Layout      X.weight_packed [rows, cols / 2] u8: byte b of a row holds its elements 2b (low half) and 2b + 1 (high half)
+            X.weight_scale [rows, cols / 16]: e4m3 (clause small_codes)
+            X.weight_global_scale [1] or []: f32
+Semantics   W_eff[r, c] = e2m1[element c of row r] * (scale[r, c // 16] / global)
+Order       R1 scale / global rounds to binary32; R2 the product rounds to binary32
+Special     code 8 is -0; a negative scale turns signs, as IEEE 754 says
+Errors      cols must be a multiple of 16; a scale that is nan or inf, and a global scale that is not a finite number
+            other than 0, are refused when they are loaded
+Golden      formats/nvfp4_packed: distinct_elements, every_pair, every_scale
+Origin      compressed-tensors nvfp4-pack-quantized. Dissent: NVFP4 engines quantise activations too and apply the
+            global scale to the sum; decoders into bf16 round once more
+"""
+
+import numpy as np
+
+from refmoe import jit
+from refmoe.errors import FormatError
+from refmoe.numerics.small_codes import e2m1_to_f32, e4m3_to_f32, nibbles, scales_problem
+from refmoe.weight import Weight
+
+if jit.ENABLED:
+    from refmoe.kernels.fp4 import product_fp4 as product  # noqa: F401
+    from refmoe.kernels.scales import KINDS
+
+suffixes = (".weight_packed", ".weight_scale", ".weight_global_scale")
+dtypes = ("U8", "F8_E4M3", "F32")
+params = ()
+GROUP = 16
+
+
+def stored_shapes(rows: int, cols: int) -> dict:
+    """Shapes of the stored tensors of a [rows, cols] matrix."""
+    if cols % GROUP:
+        raise FormatError(f"{cols} columns, expected a multiple of {GROUP}")
+    return {".weight_packed": (rows, cols // 2), ".weight_scale": (rows, cols // GROUP),
+            ".weight_global_scale": [(1,), ()]}  # fmt: skip
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    codes = nibbles(weight.parts[".weight_packed"].reshape(-1, GROUP // 2))  # [rows * groups, 16]
+    with np.errstate(all="ignore"):
+        scale = e4m3_to_f32(weight.parts[".weight_scale"]) / weight.parts[".weight_global_scale"].view(np.float32)  # R1
+        values = e2m1_to_f32(codes) * scale[:, None]  # R2
+    return values.reshape(weight.rows, weight.cols)
+
+
+def check(weight: Weight) -> tuple[str, str] | None:
+    """Finite scales, a global scale that can divide."""
+    if problem := scales_problem("F8_E4M3", weight.parts[".weight_scale"]):
+        return ".weight_scale", problem
+    whole = weight.parts[".weight_global_scale"].view(np.float32)[0]
+    if not np.isfinite(whole) or whole == 0:
+        return ".weight_global_scale", f"expected a finite number other than 0, found {whole}"
+    return None
+
+
+def descriptor(weight: Weight) -> list[int]:
+    """First words of the descriptor; see kernels.fp4."""
+    packed, scales = weight.parts[".weight_packed"], weight.parts[".weight_scale"]
+    bits = int(weight.parts[".weight_global_scale"].view(np.uint32)[0])
+    return [packed.ctypes.data, weight.cols, weight.cols // 2, scales.ctypes.data, KINDS["F8_E4M3"], 1, GROUP,
+            weight.cols // GROUP, bits, 1]  # fmt: skip
