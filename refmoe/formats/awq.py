@@ -22,8 +22,8 @@ from refmoe.numerics.small_codes import nibbles, scales_problem, scales_to_f32
 from refmoe.weight import Weight
 
 if jit.ENABLED:
-    from refmoe.kernels.small_integers import product_awq as product  # noqa: F401
     from refmoe.kernels.scales import KINDS
+    from refmoe.kernels.small_integers import product_awq as product  # noqa: F401
 
 suffixes = (".qweight", ".qzeros", ".scales")
 dtypes = ("I32", "I32", "F16|BF16|F32")

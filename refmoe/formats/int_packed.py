@@ -30,8 +30,8 @@ from refmoe.numerics.small_codes import bit_fields, scales_problem, scales_to_f3
 from refmoe.weight import Weight
 
 if jit.ENABLED:
-    from refmoe.kernels.small_integers import product_packed as product  # noqa: F401
     from refmoe.kernels.scales import KINDS
+    from refmoe.kernels.small_integers import product_packed as product  # noqa: F401
 
 suffixes = (".weight_packed", ".weight_scale")
 dtypes = ("I32", "F32|BF16|F16")
