@@ -241,14 +241,24 @@ def _is_vector(param: signature.Param) -> bool:
     return param.dtype == "f32" and param.axes is not None and param.axes[0] not in ("T", "S", "...")
 
 
+def alternative(case: Case) -> signature.Signature:
+    """The alternative of the Signature that has the arrays of a case."""
+    return next(one for one in signature.load(case.op)
+                if {param.name for param in one.params if param.axes} == case.inputs.keys())
+
+
 def _fast(case: Case, parts: int) -> Any:
     attrs, weights, inputs = dict(case.attrs), list[Any](), []
-    for param in signature.load(case.op)[0].params:
-        if param.axes is None:
+    for param in alternative(case).params:
+        if param.axes is None or ("minimum" in case.tensors and param.name in ("scale", "minimum")):
             continue
         array = case.tensors[param.name]
         if param.name in TABLES:
             attrs[param.name] = array
+        elif param.name == "q" and "minimum" in case.tensors:  # codes of a matrix, or of one for each expert
+            codes = [case.tensors[name] for name in ("q", "scale", "minimum")]
+            weights.append(ops.wrap_codes(*codes) if array.ndim == 2 else
+                           [ops.wrap_codes(*one) for one in zip(*codes, strict=True)])
         elif param.stack:
             weights.append([ops.wrap(matrix) for matrix in array])
         elif param.dtype == "matrix":

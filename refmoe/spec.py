@@ -19,6 +19,7 @@ SECTIONS = ("Signature", "Semantics", "Order", "Special", "Ties", "Errors", "Gol
 CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Numerics", "numerics", (
         "fma", "reduce", "elementary", "rope_tables", "codecs", "counter", "select", "small_codes", "k_scales",
+        "activation_codes",
     )),
     ("Weight formats", "formats", (
         "f32", "bf16", "f16", "fp8_block", "fp8_scaled", "int8_scaled",
@@ -32,7 +33,7 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "argmax", "route_sigmoid_groups", "route_sigmoid_groups_renorm", "route_softmax_groups",
         "scale_by_sigmoid", "clip", "split_heads", "absorb_query", "expand_value", "latent_attention",
         "attention_sinks", "route_topk_softmax", "expert_linear_bias", "swiglu_clamped",
-        "rope_half_partial",
+        "rope_half_partial", "linear_a8", "expert_linear_a8",
     )),
     ("Programs", "archs", (
         "program", "rope", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe",
@@ -42,7 +43,10 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Files", "", ("trace", "golden", "conformance")),
 )  # fmt: skip
 PLACES = {"rope": "config/rope.py"}  # clauses that are not <folder>/<name>.py or <name>.py
-NO_CLAUSE = {"numerics": ("vec", "vec_bytes", "vec_int"), "archs": ("parts", "parts_latent")}  # vec: schedules only
+NO_CLAUSE = {
+    "numerics": ("vec", "vec_bytes", "vec_int", "vec_codes", "vec_dots"),  # schedules only
+    "archs": ("parts", "parts_latent"),
+}  # fmt: skip
 
 INTRODUCTION = """\
 This document defines every bit that refmoe computes from a checkpoint and token ids. Whoever follows it, on any

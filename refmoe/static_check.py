@@ -119,7 +119,8 @@ class Checker:
                 axis = "Q" if "rotated" in step.attrs else "D"
                 arrays["inv_freq"] = ("f32", ((scalars.get(axis) or 0) // 2,))
             if len(slots) != len(inputs) + len(step.weights):
-                raise self.error(where, f"{step.op}: expected {len(slots)} arrays, found {inputs + list(step.weights)}")
+                problems.append(f"expected {len(slots)} arrays, found {inputs + list(step.weights)}")
+                continue
             arrays |= {slot.name: env[name] for slot, name in zip(slots, inputs, strict=False)}
             for slot, role in zip(slots[len(inputs) :], step.weights, strict=True):
                 arrays[slot.name] = self.weight(where, role, slot, in_block)

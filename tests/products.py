@@ -44,6 +44,8 @@ def digest():
                 size = rows * weight.cols
                 x = counter.fill_normal(4, counter.stream_of(f"{rows} {weight.cols}"), size).reshape(rows, weight.cols)
                 _update(total, ops.get("linear").bind((weight,), {}, 2)(x))
+                if formats.codes(weight) is not None:
+                    _update(total, ops.get("linear_a8").bind((weight,), {}, 2)(x))
         if format in STORE:
             unit = np.eye(9, 37, dtype=np.float32)
             weight = any_weight(format, 40, 37)

@@ -11,6 +11,9 @@ params      names of the numbers it reads from the quantization config, all mand
 extras      {suffix: dtypes} of tensors that only some settings need; stored_shapes tells which. Of a list of shapes
             any one will do, and None among them means that the tensor may be absent
 unused      {suffix: reason} of tensors that belong to it and are not read when stored_shapes does not name them
+codes       codes(weight) -> q, scale and minimum for linear_a8 (clause activation_codes), as section Codes of the
+            docstring defines them, or None if its settings do not fit. With it, product_codes(weight): the work item
+            for codes, or 0
 check       check(weight) -> None or (suffix, problem): stored numbers that the kernels must not see
 """
 
@@ -22,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refmoe.errors import FormatError
+from refmoe.numerics.activation_codes import Codes
 from refmoe.weight import Weight
 
 
@@ -51,23 +55,38 @@ def check(weight: Weight) -> tuple[str, str] | None:
     return module.check(weight) if hasattr(module, "check") else None
 
 
+def codes(weight: Weight) -> Codes | None:
+    """Integer codes of a stored matrix, or None."""
+    module = get(weight.format)
+    found: Codes | None = module.codes(weight) if hasattr(module, "codes") else None
+    return found
+
+
 class Operands(NamedTuple):
     """Stored matrices as kernels.matmul takes them; `weights` owns the memory that the descriptors point into."""
 
     descriptors: np.ndarray  # i64[M,S,16] (kernels.matrix)
     rows: np.ndarray  # i64[M]
     weights: list[list[Weight]]
+    plain: bool = True  # some matrices are multiplied with x as it is,
+    coded: bool = False  # some with codes of x
 
 
-def operands(kinds: list[list[Weight]]) -> Operands:
-    """Operands of kernels.matmul for kinds[m][s]; formats may differ. FormatError if shapes within a kind do."""
+def operands(kinds: list[list[Weight]], int8: bool = False) -> Operands:
+    """Operands of kernels.matmul for kinds[m][s]; formats may differ. FormatError if shapes within a kind do.
+
+    With int8, matrices that offer integer codes are multiplied as clause linear_a8 says.
+    """
     for weights in kinds:
         for weight in weights:
             if (weight.rows, weight.cols) != (weights[0].rows, kinds[0][0].cols):
                 raise FormatError(f"matrices used together: expected [{weights[0].rows}, {kinds[0][0].cols}], found "
                                   f"{weight.format} [{weight.rows}, {weight.cols}]")
-    table = np.array([[_descriptor(weight, 0) for weight in weights] for weights in kinds], np.int64)
-    return Operands(table, np.array([weights[0].rows for weights in kinds], np.int64), kinds)
+    coded = [[_coded(weight) if int8 else 0 for weight in weights] for weights in kinds]
+    table = np.array([[_descriptor(weight, 0, item) for weight, item in zip(weights, items, strict=True)]
+                      for weights, items in zip(kinds, coded, strict=True)], np.int64)
+    rows, flat = np.array([weights[0].rows for weights in kinds], np.int64), [item for items in coded for item in items]
+    return Operands(table, rows, kinds, plain=0 in flat, coded=any(flat))
 
 
 def row_blocks(weight: Weight, firsts: list[int], rows: int) -> Operands:
@@ -78,11 +97,18 @@ def row_blocks(weight: Weight, firsts: list[int], rows: int) -> Operands:
     return Operands(table, np.array([rows], np.int64), [[weight]])
 
 
-def _descriptor(weight: Weight, first: int) -> np.ndarray:
-    """The sixteen words of kernels.matrix: the format's own, the first row, the compiled work item."""
+def _coded(weight: Weight) -> int:
+    """The work item for codes, or 0."""
+    module = get(weight.format)
+    return int(module.product_codes(weight)) if hasattr(module, "product_codes") else 0
+
+
+def _descriptor(weight: Weight, first: int, item: int = 0) -> np.ndarray:
+    """The sixteen words of kernels.matrix: the format's own, end of its first part, first row, compiled work item."""
     module = get(weight.format)
     words = np.zeros(16, np.int64)
     own = module.descriptor(weight)
     words[: len(own)] = own
-    words[14:] = first, module.product()
+    part = weight.parts[module.suffixes[0]]
+    words[13:] = part.ctypes.data + part.nbytes, first, item or module.product()
     return words

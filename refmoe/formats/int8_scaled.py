@@ -8,6 +8,8 @@ Layout      X.weight [rows, cols], row-major: one two's complement byte q per we
 Semantics   W_eff[r, c] = (q[r, c] - z[b]) * scale[b], b = (r // block_rows, c // block_cols); symmetric: z = 0
             params: block_rows and block_cols, 0 for all: tensor (0, 0), channel (1, 0), group (1, size), block;
             symmetric
+Codes       q as it is, scale of its block, minimum = -z * scale, rounded once; units of 16 if blocks are 16 wide, else
+            of 32. None where block_cols is neither 0 nor 16 nor a multiple of 32
 Order       q - z is exact; R1 the product rounds once, RN32; with bf16 and f16 scales it is exact
 Special     q = 0 times a negative scale is -0; zero points stored beside a symmetric encoding are not read
 Errors      a scale that is nan or inf is refused when it is loaded
@@ -20,10 +22,12 @@ Origin      compressed-tensors int-quantized (W8A8). Dissent: compressed-tensors
 import numpy as np
 
 from refmoe import jit
+from refmoe.numerics.activation_codes import Codes
 from refmoe.numerics.small_codes import scales_problem, scales_to_f32, spread
 from refmoe.weight import Weight
 
 if jit.ENABLED:
+    from refmoe.kernels import bytes8
     from refmoe.kernels.bytes8 import product_int8 as product  # noqa: F401
     from refmoe.kernels.scales import KINDS
 
@@ -56,6 +60,33 @@ def decode(weight: Weight) -> np.ndarray:
         q -= spread(weight.parts[".weight_zero_point"].view(np.int8), *blocks)
     scales = scales_to_f32(weight.params[".weight_scale"], weight.parts[".weight_scale"])
     return q.astype(np.float32) * spread(scales, *blocks)  # R1
+
+
+def _unit(weight: Weight) -> int:
+    """Columns of a unit of codes, 0 if there is none that fits the blocks."""
+    width = weight.params["block_cols"]
+    return 16 if width == 16 else 0 if width % 32 else 32
+
+
+def codes(weight: Weight) -> Codes | None:
+    """See Codes."""
+    unit, (block_rows, block_cols) = _unit(weight), _blocks(weight)
+    if unit == 0:
+        return None
+    units = -(-weight.cols // unit)
+    blocks = weight.rows, units, block_rows, block_cols // unit if weight.params["block_cols"] else units
+    q = weight.parts[".weight"].view(np.int8).reshape(weight.rows, weight.cols).astype(np.int64)
+    scale = spread(scales_to_f32(weight.params[".weight_scale"], weight.parts[".weight_scale"]), *blocks)
+    if weight.params["symmetric"]:
+        return q, scale, np.zeros_like(scale)
+    zeros = spread(weight.parts[".weight_zero_point"].view(np.int8), *blocks)
+    return q, scale, -zeros.astype(np.int16) * scale
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes, or 0."""
+    unit, symmetric = _unit(weight), weight.params["symmetric"]
+    return 0 if unit == 0 else bytes8.CODES[unit, bool(symmetric)]()
 
 
 def check(weight: Weight) -> tuple[str, str] | None:

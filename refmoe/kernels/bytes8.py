@@ -9,8 +9,20 @@ import numpy as np
 from refmoe.jit import item_kernel, kernel
 from refmoe.kernels.matmul import product_item
 from refmoe.kernels.matrix import BASE, COLS, ROW_BYTES, stream_vectors
-from refmoe.kernels.scales import BLOCK_COLS, BLOCK_ROWS, SCALE_COLS, block_scales
+from refmoe.kernels.product_codes import product_codes_item
+from refmoe.kernels.scales import (
+    BLOCK_COLS,
+    BLOCK_ROWS,
+    MINUS_I8,
+    SCALE_COLS,
+    SCALE_KIND,
+    SCALES,
+    block_scales,
+    unit_scales,
+)
+from refmoe.kernels.turned import load_16, load_32
 from refmoe.numerics.vec import splat, vmul, vsub
+from refmoe.numerics.vec_codes import load_bytes64
 from refmoe.numerics.vec_int import e4m3, keep, load_codes, load_codes_partial, load_u8, put, to_float, viadd, vxor
 
 ZEROS = SCALE_COLS + 1
@@ -70,3 +82,55 @@ def product_fp8(block, item, slot):
 def product_int8(block, item, slot):
     """Work item of signed bytes."""
     product_item(_stream_int8, vector_int8, block, item, slot)
+
+
+@kernel
+def _bytes(where, j):
+    return load_bytes64(where + 64 * j)
+
+
+@kernel
+def _scales_32(where, d, r, k):
+    return unit_scales(d, d[SCALE_KIND], d[SCALES], r, k, 32)
+
+
+@kernel
+def _scales_16(where, d, r, k):
+    return unit_scales(d, d[SCALE_KIND], d[SCALES], r, k, 16)
+
+
+@kernel
+def _minima_32(where, d, r, k):
+    return vmul(unit_scales(d, MINUS_I8, d[ZEROS], r, k, 32), _scales_32(where, d, r, k))
+
+
+@kernel
+def _minima_16(where, d, r, k):
+    return vmul(unit_scales(d, MINUS_I8, d[ZEROS], r, k, 16), _scales_16(where, d, r, k))
+
+
+@item_kernel
+def _codes_32(block, item, slot):
+    """Signed bytes as codes in units of 32."""
+    product_codes_item(32, 512, load_32, _bytes, _scales_32, None, block, item, slot)
+
+
+@item_kernel
+def _codes_16(block, item, slot):
+    """Signed bytes as codes in units of 16."""
+    product_codes_item(16, 256, load_16, _bytes, _scales_16, None, block, item, slot)
+
+
+@item_kernel
+def _codes_32_zeros(block, item, slot):
+    """Signed bytes with zero points as codes in units of 32."""
+    product_codes_item(32, 512, load_32, _bytes, _scales_32, _minima_32, block, item, slot)
+
+
+@item_kernel
+def _codes_16_zeros(block, item, slot):
+    """Signed bytes with zero points as codes in units of 16."""
+    product_codes_item(16, 256, load_16, _bytes, _scales_16, _minima_16, block, item, slot)
+
+
+CODES = {(32, True): _codes_32, (16, True): _codes_16, (32, False): _codes_32_zeros, (16, False): _codes_16_zeros}

@@ -31,6 +31,7 @@ from refmoe.numerics.vec import (
 WORDS = 16  # int64 of one descriptor
 BASE, COLS, ROW_BYTES = 0, 1, 2  # address of the first stored element; columns of W_eff; bytes from row to row
 OWN = 3  # words 3 .. 12 belong to the format
+END = 13  # address behind the last byte of the array that BASE points into
 FIRST, PRODUCT = 14, 15  # first row of W_eff that takes part; address of the format's work item for kernels.matmul
 
 

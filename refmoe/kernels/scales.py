@@ -9,11 +9,13 @@ import numpy as np
 from refmoe.jit import kernel
 from refmoe.kernels.matrix import COLS, OWN
 from refmoe.numerics.codecs import widen_f16
-from refmoe.numerics.vec import splat
+from refmoe.numerics.vec import BF16, F16, F32, load_partial, splat
+from refmoe.numerics.vec_codes import repeat_2, repeat_4
 from refmoe.numerics.vec_int import float_of_bits, load_u8, load_u16, load_u32, put
 
 SCALES, SCALE_KIND, BLOCK_ROWS, BLOCK_COLS, SCALE_COLS = range(OWN, OWN + 5)
 KINDS = {"F32": 0, "BF16": 1, "F16": 2, "F8_E8M0": 3, "U8": 3, "F8_E4M3": 4}
+MINUS_I8 = 5  # a signed byte, times -1
 
 
 @kernel
@@ -46,7 +48,9 @@ def load_scale(kind, scales, index):
         return widen_f16(load_u16(scales + index * 2))
     if kind == 3:
         return e8m0_scalar(load_u8(scales + index))
-    return e4m3_scalar(load_u8(scales + index))
+    if kind == 4:
+        return e4m3_scalar(load_u8(scales + index))
+    return np.float32(128 - (load_u8(scales + index) ^ 128))
 
 
 @kernel
@@ -60,4 +64,33 @@ def block_scales(d, r, k):
         for lane in range(16):
             at = min(low + lane, end) // d[BLOCK_COLS]
             found = put(found, lane, load_scale(d[SCALE_KIND], scales, row + at))
+    return found
+
+
+@kernel
+def _some(kind, where, count):
+    """Up to 16 scales of a kind of 2 or 4 bytes, from index on."""
+    if kind == 0:
+        return load_partial(F32, where, count)
+    if kind == 1:
+        return load_partial(BF16, where, count)
+    return load_partial(F16, where, count)
+
+
+@kernel
+def unit_scales(d, kind, scales, r, k, unit):
+    """Scales of a kind, stored at address `scales`, of 16 units of `unit` columns of row r from column k on. No unit
+    may lie in two blocks. Of units beyond the last column, anything."""
+    span = d[BLOCK_COLS]
+    row, first, times = r // d[BLOCK_ROWS] * d[SCALE_COLS], k // span, span // unit
+    left = d[SCALE_COLS] - first
+    if left == 1 or (k + 16 * unit - 1) // span == first:
+        return splat(load_scale(kind, scales, row + first))
+    if kind < 3 and (times == 1 or times == 2 or times == 4):
+        found = _some(kind, scales + (row + first) * (4 if kind == 0 else 2), min(left, 16 // times))
+        return found if times == 1 else repeat_2(found) if times == 2 else repeat_4(found)
+    found = splat(np.float32(0.0))
+    for lane in range(16):
+        at = min((k + lane * unit) // span, d[SCALE_COLS] - 1)
+        found = put(found, lane, load_scale(kind, scales, row + at))
     return found

@@ -46,6 +46,14 @@ def dot(a, b):
 
 
 @kernel
+def dots(x, w, y):
+    """y[t,n] = dot(w[n], x[t]) for x f32[T,K], w f32[N,K], y f32[T,N]."""
+    for t in range(x.shape[0]):
+        for n in range(w.shape[0]):
+            y[t, n] = dot(w[n], x[t])
+
+
+@kernel
 def lane_sum(a):
     """Sum of f32[K] in the lanes and tree of R1-R3, without products."""
     lanes = np.zeros(16, np.float32)

@@ -35,3 +35,19 @@ def wrap(matrix: np.ndarray) -> Weight:
     stored = np.ascontiguousarray(matrix, np.float32)
     rows, cols = stored.shape
     return Weight("f32", rows, cols, {formats.get("f32").suffixes[0]: stored.reshape(-1).view(np.uint8)})
+
+
+def wrap_codes(q: np.ndarray, scale: np.ndarray, minimum: np.ndarray) -> Weight:
+    """Codes i64[N,K] in -128..127, scale and minimum f32[N,U] as a stored weight of format int8_scaled, which has
+    minimum = -z * scale for an integer z. ProgramError if they cannot be stored so."""
+    with np.errstate(all="ignore"):
+        zeros = np.nan_to_num(np.rint(-minimum / scale)).astype(np.int8)
+    unit = 32 if scale.shape[1] == -(-q.shape[1] // 32) else 16
+    arrays = {".weight": q.astype(np.int8), ".weight_scale": np.ascontiguousarray(scale), ".weight_zero_point": zeros}
+    parts = {suffix: array.reshape(-1).view(np.uint8) for suffix, array in arrays.items()}
+    params = {"block_rows": 1, "block_cols": unit, "symmetric": int(not minimum.any()), ".weight_scale": "F32"}
+    weight = Weight("int8_scaled", q.shape[0], q.shape[1], parts, params)
+    found = formats.codes(weight)
+    if found is None or any(a.tobytes() != b.tobytes() for a, b in zip(found, (q, scale, minimum), strict=True)):
+        raise ProgramError("codes: expected q in -128..127 and minimum = -z * scale, found others")
+    return weight

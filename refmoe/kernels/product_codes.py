@@ -1,0 +1,46 @@
+"""product_codes - the work items of kernels.matmul for products of integer codes (clause linear_a8)."""
+
+from refmoe.jit import inlined
+from refmoe.kernels.coded import stream_codes
+from refmoe.kernels.matmul import (
+    CODES,
+    JOB,
+    MATRICES,
+    OUT_ROWS,
+    PLACES,
+    ROWS,
+    SCRATCH,
+    SCRATCH_BYTES,
+    SETS,
+    STARTS,
+    WORK,
+    X_ROWS,
+)
+from refmoe.kernels.matrix import WORDS
+from refmoe.kernels.panels import PANEL
+from refmoe.kernels.turned import multiply_codes
+from refmoe.numerics.vec import view64
+
+FEW = 3  # sets with fewer rows of x than this are streamed
+
+
+@inlined
+def product_codes_item(unit, stored, load, codes, scales, minima, block, item, slot):
+    """One panel of one matrix times one set of quantised rows, for a format that stores codes row after row.
+
+    unit    32 or 16 columns; load: turned.load_32 or load_16; stored, codes, scales, minima: see kernels.coded
+    """
+    b = view64(block, JOB)
+    work = view64(b[WORK] + item * 24, 3)
+    s, m, first = work[0], work[1], work[2]
+    d = view64(b[MATRICES] + (m * b[SETS] + s) * WORDS * 8, WORDS)
+    starts, width = view64(b[STARTS], b[SETS] + 1), view64(b[ROWS], m + 1)[m]
+    low, count = starts[s], starts[s + 1] - starts[s]
+    x_rows, out_rows = view64(b[X_ROWS] + low * 8, count), view64(b[OUT_ROWS] + low * 8, count)
+    last, out, scratch = min(first + PANEL, width), view64(b[PLACES], m + 1)[m], b[SCRATCH] + slot * b[SCRATCH_BYTES]
+    if count < FEW:
+        stream_codes(unit, stored, codes, scales, minima, d, first, last, b[CODES], x_rows, out, width, out_rows,
+                     scratch)
+    else:
+        multiply_codes(load, unit, stored, codes, scales, minima, d, first, last, b[CODES], x_rows, out, width,
+                       out_rows, scratch)
