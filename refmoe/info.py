@@ -27,6 +27,17 @@ def _gguf_of(location: str | os.PathLike[str] | None) -> Path | None:
     return gguf_file(checkpoint.locate(location))
 
 
+def place(location: str | os.PathLike[str] | None) -> tuple[Path, bool]:
+    """What holds a model (a directory, a config file, a .gguf file), and whether there are weights."""
+    if gguf := _gguf_of(location):
+        return gguf, True
+    config = _config_of(location)
+    if location is not None and Path(location) == config:
+        return config, False
+    names = os.listdir(config.parent)
+    return config.parent, any(name.endswith((".safetensors", ".safetensors.index.json")) for name in names)
+
+
 def program_of(location: str | os.PathLike[str] | None) -> program.Program:
     """The program of a model directory, of which only config.json is read, of a config file of any name, or of the
     headers of a GGUF model."""
@@ -48,13 +59,7 @@ def describe(location: str | os.PathLike[str] | None) -> dict[str, Any]:
     and the encodings the config names, or None. suggested_sampling: what generation_config.json suggests.
     """
     built = program_of(location)
-    if gguf := _gguf_of(location):
-        path, weights = gguf, True
-    else:
-        config = _config_of(location)
-        alone = location is not None and Path(location) == config
-        path, names = (config, []) if alone else (config.parent, os.listdir(config.parent))
-        weights = any(name.endswith((".safetensors", ".safetensors.index.json")) for name in names)
+    path, weights = place(location)
     facts = {"path": str(path)} | program_text.describe(built)
     facts["quantised"] = _encodings(built.quantization)
     facts["suggested_sampling"] = suggested.sampling(path) if path.is_dir() else {}
@@ -64,7 +69,7 @@ def describe(location: str | os.PathLike[str] | None) -> dict[str, Any]:
     opened = checkpoint.open(location)
     claims = checkpoint.claim(opened, built)
     facts["memory"] = _memory(built, sum(claims.nbytes.values()) - claims.nbytes["ignored"], "stored")
-    if gguf:
+    if path.is_file():
         facts["metadata"] = dict(opened.metadata_report)
     return facts | {"weights": _weights(opened, built, claims)}
 

@@ -193,12 +193,6 @@ def program_digest(entry: Entry) -> str | None:
     return None if entry.config is None else _digest_of(json.dumps(entry.config))
 
 
-def quantisation(config: dict[str, Any]) -> str | None:
-    """The method a config.json names, None for plain weights."""
-    stated = config.get("quantization_config") or config.get("compression_config")
-    return str(stated.get("quant_method")) if isinstance(stated, dict) else None
-
-
 def named(location: str, checkpoint: str) -> bool:
     """True if a path or hub id says that it is this checkpoint: the id itself, a cache folder of it, or its name."""
     parts = Path(location.partition("@")[0]).parts

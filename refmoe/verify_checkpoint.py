@@ -17,26 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import refmoe
-from refmoe import checkpoint, conformance, program, published, text
-from refmoe.checkpoint import TensorInfo
+from refmoe import checkpoint, conformance, info, published, structure, text
 from refmoe.conformance import Result
-from refmoe.errors import RefmoeError, TokenizerError
+from refmoe.errors import RefmoeError
 from refmoe.model import Model, load
 from refmoe.published import Candidate, Golden
 
 PLAIN = ("f32", "bf16", "f16")
-NOT_FINITE = {  # dtype -> (element, bits that are all ones in inf and nan, bits of which a nan has some)
-    "F64": ("<u8", 0x7FF0000000000000, 0x000FFFFFFFFFFFFF),
-    "F32": ("<u4", 0x7F800000, 0x007FFFFF),
-    "BF16": ("<u2", 0x7F80, 0x007F),
-    "F16": ("<u2", 0x7C00, 0x03FF),
-    "F8_E5M2": ("<u1", 0x7C, 0x03),
-    "F8_E4M3": ("<u1", 0x7F, 0x7F),
-    "F8_E8M0": ("<u1", 0xFF, 0xFF),
-}
 EXIT = {"conformant": 0, "not conformant": 1, "incomplete": 3, "inconclusive": 4}
 Progress = Callable[[str], object]
 
@@ -101,78 +89,32 @@ def _finite(value: Any) -> Any:
 def check(location: str | os.PathLike[str], goldens: str | os.PathLike[str] | None = None, name: str | None = None,
           only_list: bool = False, threads: int | None = None, say: Progress | None = None) -> Report:  # fmt: skip
     """Check a model directory or hub id. `goldens`: a file or folder of further published outputs; `name`: which
-    checkpoint it is, by the caller's word; `only_list`: say what would be run, read no weights."""
+    checkpoint it is, by the caller's word; `only_list`: say what would be run, read no weights (a config will do)."""
     begin, say = time.perf_counter(), say or (lambda words: None)
     known = published.entries(None if goldens is None else Path(goldens))
-    opened = checkpoint.open(location)
-    built = program.build(opened.config, opened.source)
-    claims = checkpoint.claim(opened, built)
-    structure, problems, tokenizer = _structure(opened, built, claims)
+    built = info.program_of(location)
+    path, weights = info.place(location)
+    opened = checkpoint.open(location) if weights or not only_list else None
+    facts, problems, tokenizer = structure.of_config(path, built, opened.metadata if opened else None)
     digest = None
-    if not only_list:
+    if opened is not None:
+        facts |= structure.of_headers(opened, checkpoint.claim(opened, built))
+        if (stored := facts["stored_parameters"]) != (count := facts["parameters"]):
+            problems.append(f"parameters: expected {count:,}, found {stored:,} stored")
+    if opened is not None and not only_list:
         say("reading every tensor once")
-        digest, bad = scan(opened)
-        structure |= {"content_digest": digest, "not_finite": bad}
+        digest, bad = structure.scan(opened)
+        facts |= {"content_digest": digest, "not_finite": bad}
         problems += [f"{tensor}: {nans} nan, {infs} inf" for tensor, (nans, infs) in bad.items()]
-    found, notes = published.candidates(known, built, structure["quantisation"], os.fspath(location), digest, name)
-    report = Report(str(opened.path), structure, problems, [], notes, listed=only_list)
+    found, notes = published.candidates(known, built, facts["quantisation"], os.fspath(location), digest, name)
+    report = Report(str(path), facts, problems, [], notes, listed=only_list)
     report.recognised = [{"checkpoint": one.entry.checkpoint, "by": one.why} for one in found]
     report.ambiguous = len(found) > 1 and found[0].why == "config"
     if tokenizer is not None and not only_list:
         _tokenizers(report, found, tokenizer)
-    _run(report, found, opened, threads, say)
+    _run(report, found, threads, say)
     report.seconds = time.perf_counter() - begin
     return report
-
-
-def _structure(opened: checkpoint.Checkpoint, built: program.Program,
-               claims: checkpoint.Claims) -> tuple[dict[str, Any], list[str], text.Tokenizer | None]:  # fmt: skip
-    """What the headers and the tokenizer say, what is wrong with it, and the tokenizer."""
-    stored = {matrix.parts[next(iter(matrix.parts))].name: matrix.rows * matrix.cols
-              for matrix in claims.matrices.values()}  # fmt: skip
-    stored |= {info.name: int(np.prod(info.shape, dtype=np.int64)) for info in claims.vectors.values()}
-    counts = built.parameters()
-    facts: dict[str, Any] = {
-        "architecture": built.arch,
-        "program_digest": built.digest(),
-        "checkpoint_digest": opened.digest(),
-        "parameters": counts["total"],
-        "active": counts["active"],
-        "stored_parameters": sum(stored.values()),
-        "tensors": len(opened.tensors),
-        "ignored_tensors": len(claims.ignored),
-        "formats": [name for name, size in claims.nbytes.items() if size and name not in ("vector", "ignored")],
-        "quantisation": published.quantisation(opened.config),
-        "vocabulary_rows": int(built.dims["V"]),
-        "tokenizer_ids": None,
-    }
-    problems, tokenizer = [], None
-    if facts["stored_parameters"] != counts["total"]:
-        problems.append(f"parameters: expected {counts['total']:,}, found {facts['stored_parameters']:,} stored")
-    try:
-        tokenizer = text.load(opened.path, int(built.dims["V"]), opened.metadata)
-        facts["tokenizer_ids"] = tokenizer.size if tokenizer else None
-    except TokenizerError as problem:
-        problems.append(str(problem))
-    return facts, problems, tokenizer
-
-
-def scan(opened: checkpoint.Checkpoint) -> tuple[str, dict[str, tuple[int, int]]]:
-    """The content digest, and how many nan and inf each tensor holds that has some."""
-    bad: dict[str, tuple[int, int]] = {}
-
-    def look(info: TensorInfo, piece: memoryview) -> None:
-        if info.dtype in NOT_FINITE:
-            element, mask, fraction = NOT_FINITE[info.dtype]
-            codes = np.frombuffer(piece, element)
-            special = codes[(codes & mask) == mask]
-            if special.size:
-                nans, infs = bad.get(info.name, (0, 0))
-                count = int(np.count_nonzero(special & fraction))
-                bad[info.name] = nans + count, infs + special.size - count
-
-    digest = opened.content_digest(look=look)
-    return digest, dict(sorted(bad.items()))
 
 
 def _tokenizers(report: Report, found: list[Candidate], tokenizer: text.Tokenizer) -> None:
@@ -183,15 +125,14 @@ def _tokenizers(report: Report, found: list[Candidate], tokenizer: text.Tokenize
             report.results.append((of, conformance.compare_tokenizer(tokenizer, name, vectors)))
 
 
-def _run(report: Report, found: list[Candidate], opened: checkpoint.Checkpoint, threads: int | None,
-         say: Progress) -> None:  # fmt: skip
+def _run(report: Report, found: list[Candidate], threads: int | None, say: Progress) -> None:
     """Fill in the results of all goldens of the candidates."""
     goldens = [(one.entry.checkpoint, golden) for one in found for golden in one.entry.goldens]
     reasons = [obstacle(golden, report.structure) for _, golden in goldens]
     model: Model | str = "the weights were not read"
     if not report.listed and any(reason is None for reason in reasons):
         say("loading the weights")
-        model = _load(opened, threads, report)
+        model = _load(threads, report)
     for (name, golden), reason in zip(goldens, reasons, strict=True):
         result = Result(golden, "not run", reason or "would be run")
         if reason is None and not report.listed:
@@ -200,14 +141,11 @@ def _run(report: Report, found: list[Candidate], opened: checkpoint.Checkpoint, 
     _settle(report)
 
 
-def _load(opened: checkpoint.Checkpoint, threads: int | None, report: Report) -> Model | str:
+def _load(threads: int | None, report: Report) -> Model | str:
     """The model, or why there is none."""
     try:
-        return load(opened.path, threads=threads)
+        return load(report.path, threads=threads)
     except RefmoeError as problem:
-        if str(problem) in report.problems:  # the tokenizer, already reported
-            return f"the model cannot be loaded: {problem}"
-        report.notes.append(str(problem))
         return f"the model cannot be loaded: {problem}"
 
 
@@ -238,23 +176,23 @@ def _settle(report: Report) -> None:
             result.verdict, result.words = "not run", f"not this checkpoint: {result.words}"
 
 
-def obstacle(golden: Golden, structure: dict[str, Any]) -> str | None:
+def obstacle(golden: Golden, facts: dict[str, Any]) -> str | None:
     """Why a golden cannot be run on a checkpoint, or None."""
     if golden.status == "wrong":
         return f"known to be wrong: {golden.note}"
     if golden.weights:
         return f"made with other weights: {golden.weights}"
-    if (formats := [name for name in structure["formats"] if name not in PLAIN]) and not structure["quantisation"]:
+    if (formats := [one for one in facts.get("formats", ()) if one not in PLAIN]) and not facts["quantisation"]:
         return f"of the published weights; these are stored as {', '.join(formats)}"
     if golden.kind == "perplexity":
         return f"needs a text that is not part of this package: {golden.data['text']}"
     if golden.arithmetic not in ("float32", *conformance.BITS):
         return f"other arithmetic: {golden.arithmetic}"
-    rows = structure["vocabulary_rows"]
+    rows = facts["vocabulary_rows"]
     ids = [i for key in ("ids", "prompt_ids", "then") for i in golden.data.get(key, []) if i is not None]
     if any(i >= rows for i in ids):
         return f"not this vocabulary: id {max(ids)} of {rows} rows"
-    has_text = structure["tokenizer_ids"] is not None
+    has_text = facts["tokenizer_ids"] is not None
     if golden.prompt_ids is None and not has_text:
         return "a text, and the checkpoint has no tokenizer that can be used"
     if golden.kind == "greedy" and "ids" not in golden.data and not has_text:

@@ -11,7 +11,7 @@ import pytest
 import tiny
 from click.testing import CliRunner
 
-from refmoe import checkpoint, conformance, program, published, verify_checkpoint
+from refmoe import checkpoint, conformance, program, published, structure, verify_checkpoint
 from refmoe.checkpoint import read, read_header, write
 from refmoe.cli import main
 from refmoe.errors import TraceError
@@ -183,10 +183,10 @@ def test_nan_and_inf_are_named(tmp_path):
     ("I32", [0x7F800000], None),
 ])  # fmt: skip
 def test_codes_that_are_not_finite(tmp_path, dtype, codes, found):
-    element = {"F64": "<u8", "I32": "<u4"}.get(dtype) or verify_checkpoint.NOT_FINITE[dtype][0]
+    element = {"F64": "<u8", "I32": "<u4"}.get(dtype) or structure.NOT_FINITE[dtype][0]
     (tmp_path / "config.json").write_text("{}", "utf-8")
     write(tmp_path / "model.safetensors", {"x": (dtype, [len(codes)], np.array(codes, element))})
-    digest, bad = verify_checkpoint.scan(checkpoint.open(tmp_path))
+    digest, bad = structure.scan(checkpoint.open(tmp_path))
     assert digest == checkpoint.open(tmp_path).content_digest() and bad == ({} if found is None else {"x": found})
 
 
@@ -440,6 +440,18 @@ def test_malformed_files_are_one_line(tmp_path, change, message):
     assert str(caught.value).startswith(str(file)) and "\n" not in str(caught.value)
     code, _ = run(tiny.TINY / "qwen3_moe", "--goldens", file)
     assert code == 1
+
+
+def test_a_list_needs_only_a_config(tmp_path):
+    file = tmp_path / "x.json"
+    config = next(entry.config for entry in OWN if entry.checkpoint == "Qwen/Qwen1.5-MoE-A2.7B")
+    file.write_text(json.dumps(config), "utf-8")
+    code, text = run(file, "--list")
+    assert code == 0 and "the shape of Qwen/Qwen1.5-MoE-A2.7B" in text and "weights        none here" in text
+    assert "hf-qwen1.5-moe-a2.7b-logits-fp32 [Qwen/Qwen1.5-MoE-A2.7B]: would be run" in text
+    assert run(file)[0] == 1  # without --list weights are needed
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    assert run(tmp_path, "--list")[0] == 0 and run(tmp_path)[0] == 1
 
 
 def test_arguments(tmp_path):

@@ -66,8 +66,9 @@ def _checkpoint_text(report) -> str:
         who = f"could be any of {', '.join(found)}" if report.ambiguous else f"{who} and {', '.join(found[1:])}"
     rows = [
         ("checkpoint", f"{report.path}: {who}"),
-        ("parameters", f"{facts['parameters']:,} total, {facts['active']:,} active; {facts['tensors']:,} tensors, "
-                       f"{facts['ignored_tensors']:,} of them ignored; stored as {', '.join(facts['formats'])}"),
+        ("parameters", f"{facts['parameters']:,} total, {facts['active']:,} active"),
+        ("weights", f"{facts['tensors']:,} tensors, {facts['ignored_tensors']:,} of them ignored; stored as "
+                    f"{', '.join(facts['formats'])}" if "tensors" in facts else "none here"),
         ("tokenizer", "none" if facts["tokenizer_ids"] is None else
          f"{facts['tokenizer_ids']:,} ids for {facts['vocabulary_rows']:,} rows of the embedding"),
     ]  # fmt: skip
