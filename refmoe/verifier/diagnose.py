@@ -33,6 +33,8 @@ def explain(question: Question, misses: dict[str, Misses]) -> list[Suspect]:
                     suspects[mutant.id] = tried
             if any(suspect.whole for suspect in suspects.values()):
                 break
+        if not suspects:
+            suspects = {suspect.id: suspect for suspect in symptoms(question, misses, last=True)}
     return _ranked(list(suspects.values()))
 
 
@@ -52,13 +54,23 @@ def _try(question: Question, misses: dict[str, Misses], mutant) -> Suspect | Non
     except (ValueError, IndexError, KeyError, ZeroDivisionError, FloatingPointError):
         return None  # this mutation has no meaning for these shapes
     wrong = sum(int(miss.wrong.sum()) for miss in misses.values())
-    explained = sum(int((miss.wrong & ~mine[name].wrong).sum()) for name, miss in misses.items())
+    explained = sum(_explained(miss, mine[name]) for name, miss in misses.items())
     vacuous = sum(int((miss.wrong & np.isposinf(mine[name].ball.e)).sum()) for name, miss in misses.items())
     if not wrong or explained < wrong or vacuous == wrong:
         return None
     whole = not any(mine[name].wrong.any() for name in misses)
+    if mutant.whole and not whole:
+        return None
     load = max(float(miss.load.max(initial=0.0)) for miss in mine.values()) if whole else 0.0
     return Suspect(mutant.id, mutant.title, mutant.detail, 1.0, load, whole)
+
+
+def _explained(theirs: Misses, mine: Misses) -> int:
+    """How many of the wrong elements are right for a mutant."""
+    right = theirs.wrong & ~mine.wrong
+    if mine.skipped is not None:
+        right[mine.skipped] = False
+    return int(right.sum())
 
 
 def _ranked(suspects: list[Suspect]) -> list[Suspect]:

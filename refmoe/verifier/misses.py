@@ -29,6 +29,7 @@ class Misses:
     load: np.ndarray
     ball: Ball
     choice: Choice | None = None
+    skipped: np.ndarray | None = None  # rows about which nothing is said
 
 
 def misses_of(found: np.ndarray, ball: Ball, expected: np.ndarray | None) -> Misses:
@@ -89,6 +90,7 @@ def _routed(question: Question, routing: Routing, names: set[str]) -> dict[str, 
         judged = misses_of(found["weights"], ball, known)
         judged.wrong[rows] = False  # weights of the wrong experts say nothing
         judged.load[rows] = 0.0
+        judged.skipped = rows
         result["weights"] = judged
     return result
 

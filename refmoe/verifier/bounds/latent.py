@@ -37,10 +37,10 @@ def split_heads(a, x, left, right, heads):
 
 
 @bound("latent_attention")
-def latent_attention(a, q, q_rope, latent, k_rope, positions, scale, heads):
+def latent_attention(a, q, q_rope, latent, k_rope, positions, scale, heads, *, seen=sight, values=None):
     """One key-value head whose keys are latent and rotated part, whose values are latents."""
     queries = joined([a.state(part).reshape(len(q), heads, -1) for part in (q, q_rope)])
-    values = a.state(latent)
-    keys, visible = joined([values, a.state(k_rope)]), sight(positions, len(latent), len(latent))
+    keys, visible = joined([a.state(latent), a.state(k_rope)]), seen(positions, len(latent), len(latent))
+    values = a.state(latent if values is None else values)
     outs = [weighted(a, scores(a, queries[:, n], keys, scale), values, visible) for n in range(heads)]
     return {"y": a.out(joined(outs))}

@@ -23,8 +23,9 @@ from refmoe.verifier.catalogue import bugs
 from refmoe.verifier.verdict import Suspect
 
 Thunk = Callable[[], Any]
-_MUTATIONS: dict[str, list[tuple[str, str, Callable]]] = {}
+_MUTATIONS: dict[str, list[tuple[str, str, Any]]] = {}
 _SYMPTOMS: dict[str, list[tuple[str, str, Callable]]] = {}
+_LAST: dict[str, list[tuple[str, str, Callable]]] = {}
 
 
 @dataclass
@@ -62,12 +63,15 @@ class Mutant:
     title: str
     detail: str
     make: Thunk
+    whole: bool
 
 
-def mutation(id: str, *ops: str, title: str = ""):
-    """Register a function for these ops. The title of a catalogued bug is that of its row."""
+def mutation(id: str, *ops: str, title: str = "", whole: bool = False):
+    """Register a function for these ops. The title of a catalogued bug is that of its row. `whole`: it explains all
+    elements or none, never a part."""
 
     def register(function):
+        function.whole = whole
         for op in ops:
             _MUTATIONS.setdefault(op, []).append((id, title, function))
         return function
@@ -75,12 +79,13 @@ def mutation(id: str, *ops: str, title: str = ""):
     return register
 
 
-def symptom(id: str, *ops: str, title: str = ""):
-    """Register a function (question, misses) -> detail, or None if it does not apply."""
+def symptom(id: str, *ops: str, title: str = "", last: bool = False):
+    """Register a function (question, misses) -> detail, or None if it does not apply; `last`: only asked when no
+    mutation explains what was found."""
 
     def register(function):
         for op in ops:
-            _SYMPTOMS.setdefault(op, []).append((id, title, function))
+            (_LAST if last else _SYMPTOMS).setdefault(op, []).append((id, title, function))
         return function
 
     return register
@@ -99,7 +104,7 @@ def _title(id: str, title: str) -> str:
 def ids(op: str) -> list[str]:
     """The mutations and symptoms of an op."""
     _load()
-    return sorted({id for id, _, _ in [*_MUTATIONS.get(op, []), *_SYMPTOMS.get(op, [])]})
+    return sorted({id for id, _, _ in [*_MUTATIONS.get(op, []), *_SYMPTOMS.get(op, []), *_LAST.get(op, [])]})
 
 
 def of(question, arithmetic: Arithmetic) -> Iterator[Mutant]:
@@ -109,15 +114,18 @@ def of(question, arithmetic: Arithmetic) -> Iterator[Mutant]:
         maker = Maker(question.op, question.inputs, arithmetic, question)
         try:
             for detail, thunk in function(maker):
-                yield Mutant(id, _title(id, title), detail, thunk)
+                yield Mutant(id, _title(id, title), detail, thunk, function.whole)
         except (AttributeError, ValueError, IndexError, KeyError):
             continue
 
 
-def symptoms(question, misses) -> Iterator[Suspect]:
+def symptoms(question, misses, last: bool = False) -> Iterator[Suspect]:
     """The symptoms that apply."""
     _load()
-    for id, title, function in _SYMPTOMS.get(question.op, []):
-        detail = function(question, misses)
+    for id, title, function in (_LAST if last else _SYMPTOMS).get(question.op, []):
+        try:
+            detail = function(question, misses)
+        except (KeyError, ValueError, IndexError):
+            detail = None
         if detail is not None:
             yield Suspect(id, _title(id, title), detail)
