@@ -20,6 +20,7 @@ from refmoe.verifier.foreign import results
 from refmoe.verifier.judge import answer
 from refmoe.verifier.profiles import Profile, load
 from refmoe.verifier.question import Question
+from refmoe.verifier.rows import Seen
 from refmoe.verifier.verdict import EXACT, MISSING, WITHIN, WRONG, Output, Verdict
 
 FILES = (".safetensors", ".npz", ".npy", ".bin")
@@ -107,10 +108,11 @@ def check(
     loaded = cases(reference)
     alone = len({case.op or case.format for case in loaded}) == 1
     used: set[Path] = set()
+    seen: dict[str, Seen] = {}
     for case in loaded:
         if progress:
             progress(case.op or case.format)
-        verdict, files = _judge(case, folder, report.profile, alone)
+        verdict, files = _judge(case, folder, report.profile, alone, seen.setdefault(place(case), {}))
         report.verdicts.append(verdict)
         used.update(files)
     report.unused = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
@@ -130,7 +132,9 @@ def place(case: golden.Case) -> str:
     return case.op or f"formats/{case.format}"
 
 
-def _judge(case: golden.Case, folder: Path, profile: Profile, alone: bool) -> tuple[Verdict, list[Path]]:
+def _judge(
+    case: golden.Case, folder: Path, profile: Profile, alone: bool, seen: Seen
+) -> tuple[Verdict, list[Path]]:
     op = place(case)
     family = f"ops/{op}" if case.op else op
     names = (f"{family}/{case.name}", f"{case.op or case.format}/{case.name}", *([case.name] if alone else []))
@@ -141,4 +145,4 @@ def _judge(case: golden.Case, folder: Path, profile: Profile, alone: bool) -> tu
         return Verdict(op, case.name, profile.name, outputs), []
     question = Question(op, {**case.inputs, **case.attrs}, found, case.expected,
                         profile.where(op, f"{op}/{case.name}"), case.name)  # fmt: skip
-    return answer(question), files
+    return answer(question, seen=seen), files

@@ -7,7 +7,9 @@ others are right, is one too (a wrong tile, a fallback above some number of rows
 
 import numpy as np
 
+from refmoe.errors import RefmoeError
 from refmoe.verifier.arithmetic import Arithmetic
+from refmoe.verifier.catalogue import bugs
 from refmoe.verifier.misses import Misses
 from refmoe.verifier.misses import misses as compare
 from refmoe.verifier.mutations import of, symptoms
@@ -38,6 +40,11 @@ def explain(question: Question, misses: dict[str, Misses]) -> list[Suspect]:
     return _ranked(list(suspects.values()))
 
 
+def named(id: str, detail: str) -> Suspect:
+    """A suspect of the catalogue."""
+    return Suspect(id, bugs()[id].title, detail)
+
+
 def _ways(question: Question) -> list[Arithmetic]:
     """All operands held in the input type, and none: those that hold some of them are not tried."""
     first = Arithmetic(question.profile, stored=question.stored)
@@ -51,7 +58,7 @@ def _try(question: Question, misses: dict[str, Misses], mutant) -> Suspect | Non
     try:
         real = mutant.make()
         mine = compare(changed, real, set(misses))
-    except (ValueError, IndexError, KeyError, ZeroDivisionError, FloatingPointError):
+    except (ValueError, IndexError, KeyError, ZeroDivisionError, RefmoeError):
         return None  # this mutation has no meaning for these shapes
     wrong = sum(int(miss.wrong.sum()) for miss in misses.values())
     explained = sum(_explained(miss, mine[name]) for name, miss in misses.items())

@@ -19,7 +19,8 @@ from refmoe.verifier.balls import Ball
 from refmoe.verifier.misses import Misses, histogram, misses, place, same
 from refmoe.verifier.profiles import PROFILES, load
 from refmoe.verifier.question import Question, Real
-from refmoe.verifier.verdict import EXACT, MISSING, WITHIN, WRONG, Output, Verdict
+from refmoe.verifier.rows import Seen, differences
+from refmoe.verifier.verdict import EXACT, MISSING, WITHIN, WRONG, Output, Suspect, Verdict
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -34,10 +35,16 @@ def judge(
     return answer(question, diagnosis)
 
 
-def answer(question: Question, diagnosis: bool = True) -> Verdict:
-    """Judge a question; see `judge`."""
+def answer(question: Question, diagnosis: bool = True, seen: Seen | None = None) -> Verdict:
+    """Judge a question; see `judge`. `seen` holds the rows of other cases, for verifier.rows."""
     with np.errstate(all="ignore"):  # inf and nan are values like any other here
-        return _answer(question, diagnosis)
+        verdict = _answer(question, diagnosis)
+    if verdict.status in (EXACT, WITHIN) and (odd := differences(question, seen)):
+        verdict.notes.append(f"equal inputs, other results: {odd[0]}" + f" and {len(odd) - 1} more" * (len(odd) > 1))
+        if question.profile.batch_invariant:
+            verdict.outputs[0].status, verdict.outputs[0].reason = WRONG, verdict.notes.pop()
+            verdict.diagnosis = of_order(question)
+    return verdict
 
 
 def _answer(question: Question, diagnosis: bool) -> Verdict:
@@ -56,7 +63,7 @@ def _answer(question: Question, diagnosis: bool) -> Verdict:
         _by_bits(question, outputs, open_ones)
         if question.bounded:  # is it rounding, or more than that?
             loose = answer(dataclasses.replace(question, profile=PROFILES["f32-any-order"]), diagnosis)
-            _borrow(verdict, loose)
+            _borrow(question, verdict, loose)
     elif open_ones:
         result = _best(question, usable)
         for name in open_ones:
@@ -68,9 +75,17 @@ def _answer(question: Question, diagnosis: bool) -> Verdict:
     return verdict
 
 
-def _borrow(verdict: Verdict, loose: Verdict) -> None:
+def of_order(question: Question) -> list[Suspect]:
+    """What another order of the sums may be: results that depend on the batch, or on ranks."""
+    from refmoe.verifier.diagnose import named
+
+    ids = {"combine": ("N04",), "expert_linear": ("N05", "N03"), "expert_linear_bias": ("N05", "N03")}
+    return [named(id, "or just another order") for id in ids.get(question.op, ("N03",))]
+
+
+def _borrow(question: Question, verdict: Verdict, loose: Verdict) -> None:
     """What f32 in any order says about outputs whose bits differ."""
-    verdict.diagnosis = loose.diagnosis
+    verdict.diagnosis = loose.diagnosis or of_order(question)
     for output, other in zip(verdict.outputs, loose.outputs, strict=True):
         if output.status == WRONG and other.status == WITHIN:
             output.reason = f"bits differ; within {loose.profile}: rounding or another order of the sums, not more"

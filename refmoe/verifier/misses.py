@@ -47,7 +47,7 @@ def misses_of(found: np.ndarray, ball: Ball, expected: np.ndarray | None) -> Mis
         right |= found == expected
         right |= np.isnan(found) & np.isnan(expected)
         right &= np.isnan(found) == np.isnan(expected)
-        right |= np.isposinf(e)
+        right |= np.isposinf(e)  # no claim
         load = np.where(right & ~np.isfinite(error), 0.0, np.where(e > 0, error / np.where(e > 0, e, 1), np.inf))
         load = np.where(right & ((error == 0) | (found == expected)), 0.0, np.nan_to_num(load, nan=np.inf))
     return Misses(~right, np.where(np.isposinf(e), 0.0, load), Ball(v, e))
@@ -83,6 +83,8 @@ def _routed(question: Question, routing: Routing, names: set[str]) -> dict[str, 
     if "weights" in names:
         clipped = np.where(rows[:, None], right, ids)
         ball = routing.weigh(clipped)
+        lost = np.isnan(routing.choice.v).any(axis=1)  # whether one nan spoils the others' weights, ports disagree
+        ball = Ball(ball.v, np.where(lost[:, None], np.inf, ball.e))
         known = None
         if "weights" in expected and (np.sort(clipped, axis=1) == np.sort(right, axis=1)).all():
             order, back = np.argsort(right, axis=1, kind="stable"), np.argsort(np.argsort(clipped, axis=1), axis=1)

@@ -12,6 +12,7 @@ A profile states facts about the port, no tolerances:
   output          type to which results are rounded
   output_rounding nearest: to nearest even; any: results may also be kept wider, or be cut
   exp_ulp         largest error of exp, sin and cos in units in the last place of binary32, besides rounded arguments
+  batch_invariant rows with equal inputs have equal bits, whatever else is in the batch
   exact           nothing else than equal bits counts
 The order of every sum is free in all profiles but `exact`, and values below 2^-126 may be flushed to zero.
 
@@ -61,7 +62,7 @@ CHOICES = {
     "intermediate": ("f32", "tf32", "bf16", "f16"), "output": ("f32", "tf32", "bf16", "f16"),
     "output_rounding": ("nearest", "any"),
 }  # fmt: skip
-COUNTS = ("input_group", "accumulate_block")
+COUNTS, FLAGS = ("input_group", "accumulate_block"), ("batch_invariant", "exact")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Profile:
     output: str = "f32"
     output_rounding: str = "nearest"
     exp_ulp: float = 4.0
+    batch_invariant: bool = False
     exact: bool = False
     at: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
 
@@ -155,7 +157,7 @@ def _build(fields: dict[str, Any], where: str) -> Profile:
 
 
 def _checked(fields: Any, where: str) -> tuple[tuple[str, Any], ...]:
-    known = (*CHOICES, *COUNTS, "exp_ulp", "exact")
+    known = (*CHOICES, *COUNTS, *FLAGS, "exp_ulp")
     if not isinstance(fields, dict):
         raise UsageError(f"{where}: expected fields, found {str(fields)[:80]!r}")
     for key, value in fields.items():
@@ -163,8 +165,8 @@ def _checked(fields: Any, where: str) -> tuple[tuple[str, Any], ...]:
             raise UsageError(f"{where}: {str(key)[:80]}: expected one of {', '.join(known)}")
         if key in CHOICES and value not in CHOICES[key]:
             raise UsageError(f"{where}: {key}: expected one of {', '.join(CHOICES[key])}, found {str(value)[:80]!r}")
-        if key == "exact" and type(value) is not bool:
-            raise UsageError(f"{where}: exact: expected true or false, found {str(value)[:80]!r}")
+        if key in FLAGS and type(value) is not bool:
+            raise UsageError(f"{where}: {key}: expected true or false, found {str(value)[:80]!r}")
         if key in COUNTS and (type(value) is not int or not 0 <= value <= 1 << 20):
             raise UsageError(f"{where}: {key}: expected a number from 0 on, found {str(value)[:80]!r}")
         if key == "exp_ulp" and (type(value) not in (int, float) or not 0.5 <= value <= 4096):

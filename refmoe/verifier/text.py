@@ -4,6 +4,7 @@ from refmoe.verifier.check import Report
 from refmoe.verifier.verdict import EXACT, MISSING, WITHIN, WRONG, Output, Verdict
 
 SHOWN = 3  # wrong cases that are described, for each op
+MOST_ULP = 1 << 20  # larger distances say nothing that the values do not
 
 
 def report(found: Report, every: bool = False) -> str:
@@ -15,6 +16,8 @@ def report(found: Report, every: bool = False) -> str:
         lines.append(f"{op:<28}{len(mine):>7}" + _counts(mine) + f"{_used(mine):>13}")
     lines += [line for op in ops for line in _details(found, op, every)]
     lines += _excused(found)
+    lines += [f"{verdict.op}/{verdict.case}: {note}" for verdict in found.verdicts if verdict.status != WRONG
+              for note in verdict.notes][:8]  # fmt: skip
     if found.inconclusive:
         lines.append(f"nothing could be told about {', '.join(found.inconclusive)}: the profile bounds no result")
     lines.append(_last(found))
@@ -64,7 +67,7 @@ def _output(output: Output) -> list[str]:
     if output.worst is not None:
         worst = output.worst
         index = ", ".join(str(i) for i in worst.index)
-        ulp = "" if worst.ulp is None else f", {worst.ulp} ulp"
+        ulp = "" if worst.ulp is None or worst.ulp > MOST_ULP else f", {worst.ulp} ulp"
         budget = "" if not worst.budget else f", allowed {worst.budget:.2g}"
         lines.append(f"{output.name}: {output.wrong} of {output.size} wrong; worst at [{index}]: expected "
                      f"{worst.expected:.9g}, found {worst.found:.9g}{ulp}{budget}")  # fmt: skip

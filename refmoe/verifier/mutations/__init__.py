@@ -13,10 +13,11 @@ mistakes that the catalogue does not list. `symptom` registers a function that l
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from refmoe.errors import RefmoeError
 from refmoe.verifier.arithmetic import Arithmetic
 from refmoe.verifier.bounds import get as bounds_of
 from refmoe.verifier.catalogue import bugs
@@ -36,6 +37,7 @@ class Maker:
     inputs: dict[str, Any]
     a: Arithmetic
     question: Any
+    memo: dict[str, Any] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -104,28 +106,34 @@ def _title(id: str, title: str) -> str:
 def ids(op: str) -> list[str]:
     """The mutations and symptoms of an op."""
     _load()
-    return sorted({id for id, _, _ in [*_MUTATIONS.get(op, []), *_SYMPTOMS.get(op, []), *_LAST.get(op, [])]})
+    return sorted({id for registry in (_MUTATIONS, _SYMPTOMS, _LAST) for id, _, _ in _known(registry, op)})
+
+
+def _known(registry: dict[str, list], op: str) -> list:
+    """What is registered for an op; `formats/*` means every format."""
+    return registry.get(op, []) + (registry.get("formats/*", []) if op.startswith("formats/") else [])
 
 
 def of(question, arithmetic: Arithmetic) -> Iterator[Mutant]:
     """All mutations of a question's op; one that does not fit its inputs yields nothing."""
     _load()
-    for id, title, function in _MUTATIONS.get(question.op, []):
-        maker = Maker(question.op, question.inputs, arithmetic, question)
+    memo: dict[str, Any] = {}
+    for id, title, function in _known(_MUTATIONS, question.op):
+        maker = Maker(question.op, question.inputs, arithmetic, question, memo)
         try:
             for detail, thunk in function(maker):
                 yield Mutant(id, _title(id, title), detail, thunk, function.whole)
-        except (AttributeError, ValueError, IndexError, KeyError):
+        except (AttributeError, ValueError, IndexError, KeyError, RefmoeError):
             continue
 
 
 def symptoms(question, misses, last: bool = False) -> Iterator[Suspect]:
     """The symptoms that apply."""
     _load()
-    for id, title, function in (_LAST if last else _SYMPTOMS).get(question.op, []):
+    for id, title, function in _known(_LAST if last else _SYMPTOMS, question.op):
         try:
             detail = function(question, misses)
-        except (KeyError, ValueError, IndexError):
+        except (KeyError, ValueError, IndexError, RefmoeError):
             detail = None
         if detail is not None:
             yield Suspect(id, _title(id, title), detail)

@@ -145,3 +145,44 @@ def exp_overflow(question, misses):
     bad = misses["y"].wrong
     odd = np.isnan(question.found["y"]) & np.broadcast_to(abs(gate) > 87, bad.shape)
     return "nan where exp of the gate is inf" if bad.any() and not (bad & ~odd).any() else None
+
+
+@mutation("E03", "swiglu_clamped")
+def limit_missing(m):
+    yield "no limit", m.given(limit=3e38)
+    for limit in (7.0, 10.0, 20.0):
+        if abs(limit - m.limit) > 1e-6:
+            yield f"limit {limit:g} for {m.limit:g}", m.given(limit=limit)
+
+
+@mutation("E05", "swiglu_clamped")
+def other_rows(m):
+    half = m.x.shape[-1] // 2
+    pairs = m.x.reshape(*m.x.shape[:-1], -1, 2)
+    joined = np.stack([m.x[..., :half], m.x[..., half:]], axis=-1)
+    yield "halves instead of interleaved", m.given(x=joined.reshape(m.x.shape))
+    yield "gate and up exchanged", m.given(x=pairs[..., ::-1].reshape(m.x.shape))
+    yield "halves, exchanged", m.given(x=joined[..., ::-1].reshape(m.x.shape))
+
+
+@mutation("clamp", "swiglu_clamped", title="clamped or scaled in another way")
+def other_clamp(m):
+    limit, alpha = float(np.float32(m.limit)), float(np.float32(m.alpha))
+    x = m.a.value(m.x)
+    gate, up = x[..., 0::2], x[..., 1::2]
+
+    def make(g, u, add=1.0):
+        v = (u + add) * g / (1 + np.exp(-alpha * g))
+        near = Ball(v, 64 * UNIT * (abs(v) + 1e-30))
+        return outcome(m, m.a.mid(near))
+
+    low, high = np.clip(gate.v, -limit, limit), np.minimum(gate.v, limit)
+    both, above = np.clip(up.v, -limit, limit), np.minimum(up.v, limit)
+    yield "the gate from below as well", lambda: make(low, both)
+    yield "up only from above", lambda: make(high, above)
+    yield "only the gate", lambda: make(high, up.v)
+    yield "only up", lambda: make(gate.v, both)
+    yield "1 not added to up", lambda: make(high, both, 0.0)
+    for other in (1.0, 1.702):
+        if abs(other - alpha) > 1e-6:
+            yield f"alpha {other:g} for {alpha:g}", m.given(alpha=other)

@@ -6,7 +6,7 @@ from refmoe.verifier.balls import Ball, into, nearest
 from refmoe.verifier.mutations import mutation, symptom
 
 LINEAR = ("linear", "linear_bias", "logits")
-PRODUCTS = (*LINEAR, "expert_linear", "absorb_query", "expand_value")
+PRODUCTS = (*LINEAR, "expert_linear", "expert_linear_bias", "absorb_query", "expand_value")
 BLOCKS = (4, 8, 16, 32, 64, 128, 256)
 
 
@@ -20,13 +20,15 @@ def orders(width):
         yield "neighbours exchanged", index.reshape(-1, 2)[:, ::-1].reshape(-1)
 
 
-@mutation("E05", "expert_linear", "linear")
+@mutation("E05", "expert_linear", "expert_linear_bias", "linear")
 def gate_and_up(m):
     for word, order in orders(m.w.shape[-2]):
-        yield word, m.given(w=m.w[..., order, :])
+        yield word, m.given(w=m.w[..., order, :], **({"b": m.b[:, order]} if "b" in m.inputs else {}))
+        if "b" in m.inputs:
+            yield f"of the bias: {word}", m.given(b=m.b[:, order])
 
 
-@mutation("E06", "linear", "linear_bias", "logits", "expert_linear")
+@mutation("E06", "linear", "linear_bias", "logits", "expert_linear", "expert_linear_bias")
 def transposed(m):
     rows, cols = m.w.shape[-2:]
     turned = np.swapaxes(m.w.reshape(*m.w.shape[:-2], cols, rows), -1, -2)
@@ -67,10 +69,11 @@ def quantised(m):
         yield word, m.given(w=w)
 
 
-@mutation("W02", "linear_bias")
+@mutation("W02", "linear_bias", "expert_linear_bias")
 def bias_left_out(m):
     yield "the bias is 0", m.given(b=np.zeros_like(m.b))
-    yield "the bias is added twice", m.given(b=2 * m.b)
+    if m.op == "linear_bias":
+        yield "the bias is added twice", m.given(b=2 * m.b)
     yield "the bias is 1", m.given(b=np.ones_like(m.b))
 
 
@@ -132,13 +135,13 @@ def unrelated(question, misses):
     return f"correlation with the reference {both:.2f}: another matrix" if abs(both) < 0.6 else None
 
 
-@mutation("R17", "expert_linear")
+@mutation("R17", "expert_linear", "expert_linear_bias")
 def ids_in_eight_bits(m):
     if (m.ids > 255).any():
         yield "ids held in 8 bits", m.given(ids=m.ids & 255)
 
 
-@mutation("E08", "expert_linear")
+@mutation("E08", "expert_linear", "expert_linear_bias")
 def other_experts(m):
     """Which expert's matrix gives what was found? The same exchange for all rows, or another for each."""
     found, x = m.question.found["y"].astype(np.float64), m.a.operand(m.x)
@@ -150,6 +153,7 @@ def other_experts(m):
     for expert in range(count):
         y = x.v @ m.w[expert].T.astype(np.float64)
         y = y if x.v.ndim == 3 else y[:, None]
+        y = y + m.b[expert] if "b" in m.inputs else y
         apart = abs(found - y).sum(axis=2)
         closer = apart < best
         best, used = np.where(closer, apart, best), np.where(closer, expert, used)
@@ -160,7 +164,7 @@ def other_experts(m):
         yield shown[:80], m.given(ids=used)
 
 
-@mutation("ids_of_other_row", "expert_linear", title="experts of another token or rank")
+@mutation("ids_of_other_row", "expert_linear", "expert_linear_bias", title="experts of another token or rank")
 def ids_elsewhere(m):
     yield "the first token chooses for all", m.given(ids=np.repeat(m.ids[:1], len(m.ids), axis=0))
     yield "ranks reversed", m.given(ids=m.ids[:, ::-1])
@@ -234,3 +238,24 @@ def scaled(m):
 @mutation("sorted_ids", "embedding", title="rows by the place of an id among the distinct ids")
 def place_among_distinct(m):
     yield "", m.given(ids=np.searchsorted(np.unique(m.ids), m.ids))
+
+
+@mutation("E04", "expert_linear_bias")
+def bias_after_weight(m):
+    """The bias counts once for each choice, instead of once for all of them."""
+    count = m.ids.shape[1]
+    for factor in (float(count), 1.0 / count):
+        if count > 1:
+            yield f"the bias counts {factor:g} times", m.given(b=(m.b * np.float32(factor)).astype(np.float32))
+
+
+@mutation("bias_by_rank", "expert_linear_bias", title="the bias of another expert")
+def bias_elsewhere(m):
+    for word, ids in (("of the rank", np.broadcast_to(np.arange(m.ids.shape[1]), m.ids.shape)),
+                      ("of the first expert", np.zeros_like(m.ids)), ("of the next rank", np.roll(m.ids, -1, 1)),
+                      ("of the previous rank", np.roll(m.ids, 1, 1))):  # fmt: skip
+        def make(ids=ids):
+            y = m.run(b=np.zeros_like(m.b))["y"]
+            return {"y": m.a.out(y + m.b[ids].astype(np.float64))}
+
+        yield word, make

@@ -11,8 +11,8 @@ from refmoe.verifier.mutations import mutation, symptom
 SOFTMAX = ("route_softmax_topk", "route_softmax_topk_renorm")
 SIGMOID = ("route_sigmoid_groups", "route_sigmoid_groups_renorm")
 GROUPS = ("route_softmax_groups", *SIGMOID)
-ALL = (*SOFTMAX, *GROUPS)
-TWIN = {SOFTMAX[0]: SOFTMAX[1], SOFTMAX[1]: SOFTMAX[0], SIGMOID[0]: SIGMOID[1], SIGMOID[1]: SIGMOID[0]}
+CHOSEN = "route_topk_softmax"
+ALL = (*SOFTMAX, CHOSEN, *GROUPS)
 
 
 def weighed(m, change, **changes):
@@ -27,9 +27,14 @@ def scores(m):
     return m.a.sigmoid(logits) if m.op in SIGMOID else m.a.softmax(logits)
 
 
+def renormalises(m) -> bool:
+    """Do the weights of the op add up to 1, or to its factor?"""
+    return m.op.endswith("renorm") or m.op == CHOSEN
+
+
 def finished(m, chosen, renorm=None):
     """Divided by their sum where the op does, times the factor."""
-    if m.op.endswith("renorm") if renorm is None else renorm:
+    if renormalises(m) if renorm is None else renorm:
         chosen = chosen / (m.a.sum(chosen) + 1e-20)
     return chosen * float(m.inputs.get("factor", 1.0))
 
@@ -98,7 +103,7 @@ def raw_logits(m):
 
 @mutation("R08", *ALL)
 def renormalised_or_not(m):
-    p, renorm = scores(m), not m.op.endswith("renorm")
+    p, renorm = scores(m), not renormalises(m)
     word = "renormalised" if renorm else "not renormalised"
     yield word, lambda: weighed(m, lambda ids: finished(m, pick(p, ids), renorm))
 
@@ -126,9 +131,9 @@ def other_score(m):
     def make(renorm):
         routing = weighed(m, lambda ids: finished(m, pick(p, ids), renorm))
         group = of_groups(choice, m.groups, 2 if m.op in SIGMOID else 1) if routing.group is not None else None
-        return dataclasses.replace(routing, choice=choice, group=group)
+        return routing if m.op == CHOSEN else dataclasses.replace(routing, choice=choice, group=group)
 
-    for renorm in (None, not m.op.endswith("renorm")):
+    for renorm in (None, not renormalises(m)):
         yield word + ("" if renorm is None else ", renormalised" if renorm else ""), lambda r=renorm: make(r)
 
 
@@ -179,7 +184,7 @@ def not_distinct(question, misses):
     if ids is None or ids.choice is None or not ids.choice.bad:
         return None
     odd = [np.isnan(logits[t]).any() or len(np.unique(logits[t])) == 1 for t, _ in ids.choice.bad]
-    words = [reason for _, reason in ids.choice.bad if "distinct" in reason or "outside" in reason]
+    words = [reason for t, reason in ids.choice.bad if "distinct" in reason or np.isnan(logits[t]).any()]
     return words[0] if all(odd) and len(words) == len(odd) else None
 
 
