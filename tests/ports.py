@@ -279,6 +279,13 @@ def rope_pairs(p, x, positions, inv_freq, amplitude):
     return rotated(p, x, positions, inv_freq, amplitude, pair, pair + 1)
 
 
+def rope_half_partial(p, x, positions, inv_freq, amplitude, head_dim):
+    size = 2 * len(inv_freq)
+    heads = x.reshape(len(x), -1, head_dim)
+    part = rope_half(p, np.ascontiguousarray(heads[..., :size]).reshape(len(x), -1), positions, inv_freq, amplitude)
+    return np.concatenate([part.reshape(len(x), -1, size), p.out(heads[..., size:])], axis=2).reshape(x.shape)
+
+
 # ---- attention -----------------------------------------------------------------------------------------------------
 
 def attend(p, q, k, v, scale, sink=None):

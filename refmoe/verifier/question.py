@@ -12,6 +12,7 @@ from refmoe.verifier.bounds import get as bounds_of
 from refmoe.verifier.bounds.formats import decoded
 from refmoe.verifier.profiles import Profile
 from refmoe.verifier.routing import Routing
+from refmoe.verifier.stored import Stored
 
 Real = dict[str, Any] | Routing  # what a function of bounds returns
 
@@ -33,7 +34,8 @@ class Question:
         if function is not None:
             return function(arithmetic, **self.inputs)
         if self.op.startswith("formats/"):
-            return {name: decoded(arithmetic, array.astype(np.float64)) for name, array in self.expected.items()}
+            stored = Stored(self.op.partition("/")[2], self.inputs, self.expected["decoded"])
+            return {"decoded": decoded(arithmetic, stored.y, stored.magnitude())}
         raise UsageError(f"{self.op}: expected an op with bounds, found one without")
 
     @property

@@ -30,12 +30,16 @@ def turned(a, x: Ball, angle, amplitude, pairs) -> Ball:
     return Ball(v, e).reshape(*x.v.shape)
 
 
-def rotation(a, x, positions, inv_freq, amplitude, pairs):
+def angles(a, positions, inv_freq):
     """The angle is the rounded product of the clause, or the product in real arithmetic: a port has one or the other
     in all rows."""
     rounded = (positions.astype(np.float32)[:, None] * inv_freq).astype(np.float64)
-    angle = a.either(rounded, positions.astype(np.float64)[:, None] * inv_freq, "angle")
-    return {"y": turned(a, a.value(x), angle, float(np.float32(amplitude)), pairs)}
+    return a.either(rounded, positions.astype(np.float64)[:, None] * inv_freq, "angle")
+
+
+def rotation(a, x, positions, inv_freq, amplitude, pairs):
+    """All of every head."""
+    return {"y": turned(a, a.value(x), angles(a, positions, inv_freq), float(np.float32(amplitude)), pairs)}
 
 
 @bound("rope_half")
@@ -51,11 +55,14 @@ def rope_pairs(a, x, positions, inv_freq, amplitude):
 
 
 @bound("rope_half_partial")
-def rope_half_partial(a, x, positions, inv_freq, amplitude, head_dim):
-    """Heads cut in two: the first part turned, the rest copied."""
-    width, heads = 2 * len(inv_freq), np.reshape(x, (len(x), -1, head_dim))
-    first = heads[..., :width].reshape(len(x), -1)
-    y = rotation(a, first, positions, inv_freq, amplitude, halves)["y"].reshape(len(x), -1, width)
-    rest = a.out(a.value(heads[..., width:]))
-    whole = Ball(np.concatenate([y.v, rest.v], axis=2), np.concatenate([y.e, rest.e], axis=2))
-    return {"y": whole.reshape(*x.shape)}
+def rope_half_partial(a, x, positions, inv_freq, amplitude, head_dim, *, pairs=halves, start=0):
+    """The first numbers of each head turn, the others are copied."""
+    heads, size = a.value(x).reshape(len(x), -1, head_dim), 2 * len(inv_freq)
+    part = heads[..., start : start + size]
+    angle = angles(a, positions, inv_freq)
+    y = turned(a, part.reshape(len(x), -1), angle, float(np.float32(amplitude)), pairs)
+    rest = a.out(heads)
+    v, e = rest.v.copy(), rest.e.copy()
+    v[..., start : start + size] = y.v.reshape(part.v.shape)
+    e[..., start : start + size] = y.e.reshape(part.v.shape)
+    return {"y": Ball(v, e).reshape(*x.shape)}

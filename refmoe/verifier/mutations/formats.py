@@ -4,71 +4,28 @@ A mutation changes the stored parts and decodes them with our own decoder, or ch
 """
 
 from collections.abc import Iterator
-from functools import cached_property
 
 import numpy as np
 
-from refmoe import formats, golden
-from refmoe.numerics import codecs
 from refmoe.verifier.balls import Ball, nearest
 from refmoe.verifier.bounds.formats import decoded
 from refmoe.verifier.mutations import Maker, mutation, symptom
+from refmoe.verifier.stored import Stored
 
 ANY = "formats/*"
 FP8 = ("formats/fp8_block", "formats/fp8_scaled")
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
-class Stored:
-    """The stored parts of a case by name, and what they decode to when some are changed."""
-
-    def __init__(self, question):
-        self.format = question.op.partition("/")[2]
-        self.parts = {name: value for name, value in question.inputs.items() if isinstance(value, np.ndarray)}
-        self.attrs = {name: value for name, value in question.inputs.items() if not isinstance(value, np.ndarray)}
-        self.shape = question.expected["decoded"].shape
-        self.y = question.expected["decoded"].astype(np.float64)
-
-    def decode(self, attrs=None, **parts) -> np.ndarray:
-        """The matrix, in binary64."""
-        like = np.empty(self.shape, np.float32)
-        case = golden.Case("", "", {**self.parts, **parts, "decoded": like}, {**self.attrs, **(attrs or {})},
-                           ("decoded",), "", (), self.format)  # fmt: skip
-        return formats.decode(golden.stored(case)).astype(np.float64)
-
-    def scales(self) -> Iterator[tuple[str, np.ndarray]]:
-        """The parts that hold scales in a type stated by an attribute, as binary32."""
-        for name, array in self.parts.items():
-            kind = self.attrs.get(f".{name}")
-            if kind == "F32":
-                yield name, array.view(np.float32)
-            elif kind == "BF16":
-                yield name, codecs.bf16_to_f32(array.view(np.uint16))
-            elif kind == "F16":
-                yield name, codecs.f16_to_f32(array.view(np.uint16))
-            elif kind in ("F8_E8M0", "U8"):
-                yield name, np.ldexp(1.0, array.astype(np.int64) - 127).astype(np.float32)
-
-    def rescaled(self, change) -> Iterator[np.ndarray]:
-        """Decoded with the scales of one part changed."""
-        for name, scale in self.scales():
-            new = np.ascontiguousarray(change(scale), np.float32)
-            yield self.decode({f".{name}": "F32"}, **{name: new})
-
-    @cached_property
-    def codes(self) -> str:
-        """The part that holds the codes: the largest."""
-        return max(self.parts, key=lambda name: self.parts[name].nbytes)
-
-    def zeros(self) -> list[str]:
-        """The parts that hold zero points."""
-        return [name for name in self.parts if "zero" in name]
+def stored_of(question) -> Stored:
+    """The stored form of a question about a format."""
+    return Stored(question.op.partition("/")[2], question.inputs, question.expected["decoded"])
 
 
 def stored(m) -> Stored:
     """The stored form of a maker's case."""
     if "stored" not in m.memo:
-        m.memo["stored"] = Stored(m.question)
+        m.memo["stored"] = stored_of(m.question)
     return m.memo["stored"]
 
 
@@ -161,7 +118,7 @@ def zeros_ignored(m):
         yield "", lambda name=name: result(m, s.decode(**{name: np.zeros_like(s.parts[name])}))
 
 
-@mutation("Q07", ANY)
+@mutation("Q07", ANY, whole=True)
 def sign_of_codes(m):
     s = stored(m)
     raw = s.parts[s.codes]
@@ -207,7 +164,7 @@ def transposed(m):
 
 def block_scales(question, miss):
     """(scale of each element that explains what was found, the right one, the table of scales) or None."""
-    s = Stored(question)
+    s = stored_of(question)
     tables = [scale for _, scale in s.scales()]
     if len(tables) != 1 or tables[0].size < 2:
         return None

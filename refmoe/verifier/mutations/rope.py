@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from refmoe.verifier.balls import nearest
+from refmoe.verifier.balls import Ball, nearest
 from refmoe.verifier.bounds.rope import halves, neighbours, rotation, turned
 from refmoe.verifier.mutations import mutation
 
-ROPES = ("rope_half", "rope_pairs")
+ROPES, PARTIAL = ("rope_half", "rope_pairs"), "rope_half_partial"
 BASES = (10000.0, 50000.0, 100000.0, 150000.0, 500000.0, 1e6, 5e6, 8e6, 1e7)
 SCALES = (2.0, 4.0, 8.0, 16.0, 32.0, 40.0, 64.0)
 
@@ -27,7 +27,7 @@ def frequencies(m, base):
     return float(base) ** (-np.arange(half) / half)
 
 
-@mutation("A03", *ROPES)
+@mutation("A03", *ROPES, PARTIAL)
 def amplitude_applied(m):
     for factor in SCALES:
         yarn = 0.1 * np.log(factor) + 1
@@ -36,7 +36,7 @@ def amplitude_applied(m):
                 yield f"amplitude {value:.4f} ({word}, s {factor:g})", m.given(amplitude=float(value))
 
 
-@mutation("A07", *ROPES)
+@mutation("A07", *ROPES, PARTIAL)
 def amplitude_forgotten(m):
     if m.amplitude != 1:
         yield f"amplitude {m.amplitude:.4f} forgotten", m.given(amplitude=1.0)
@@ -117,7 +117,7 @@ def inverted_scale(m):
             m, m.positions[:, None] * m.inv_freq.astype(float) / factor)  # fmt: skip
 
 
-@mutation("positions_moved", *ROPES, title="positions counted in another way")
+@mutation("positions_moved", *ROPES, PARTIAL, title="positions counted in another way")
 def positions_moved(m):
     for change in (1, -1, 2, -2):
         yield f"{change:+d}", m.given(positions=m.positions + change)
@@ -140,7 +140,7 @@ def narrow_positions(m):
             m, p[:, None] * nearest(m.inv_freq, kind))  # fmt: skip
 
 
-@mutation("frequency_exponent", *ROPES, title="frequencies at other exponents")
+@mutation("frequency_exponent", *ROPES, PARTIAL, title="frequencies at other exponents")
 def other_exponent(m):
     f = m.inv_freq
     yield "in reverse order", m.given(inv_freq=f[::-1].copy())
@@ -148,3 +148,41 @@ def other_exponent(m):
     if len(f) % 2 == 0:
         yield "every pair of neighbours shares one", m.given(inv_freq=np.repeat(f[::2], 2))
     yield "sine and cosine exchanged", lambda: by_angle(m, np.pi / 2 - m.positions[:, None] * f.astype(float))
+
+
+@mutation("A04", PARTIAL)
+def other_pairing_of_part(m):
+    yield "neighbours", m.given(pairs=neighbours)
+    half = m.head_dim // 2
+
+    def far():
+        """Pairs half a head apart, the first of which turn."""
+        y = m.a.value(m.x).reshape(len(m.x), -1, m.head_dim)
+        count = len(m.inv_freq)
+        index = np.concatenate([np.arange(count), half + np.arange(count)])
+        part = turned(m.a, y[..., index].reshape(len(m.x), -1), m.positions[:, None] * m.inv_freq.astype(float),
+                      m.amplitude, halves).reshape(*y.v.shape[:2], 2 * count)  # fmt: skip
+        v, e = m.a.out(y).v.copy(), m.a.out(y).e.copy()
+        v[..., index], e[..., index] = part.v, part.e
+        return {"y": Ball(v, e).reshape(*m.x.shape)}
+
+    yield "half a head apart", far
+
+
+@mutation("A06", PARTIAL)
+def other_part(m):
+    yield "nothing is rotated", lambda: {"y": m.a.out(m.a.value(m.x))}
+    yield "the last part of each head is rotated", m.given(start=m.head_dim - 2 * len(m.inv_freq))
+    whole = np.resize(m.inv_freq, m.head_dim // 2)
+    whole[len(m.inv_freq):] = 0
+    yield "the whole head, later frequencies 0", lambda: {"y": turned(
+        m.a, m.a.value(m.x), m.positions[:, None] * whole.astype(float), m.amplitude, halves)}  # fmt: skip
+
+
+@mutation("A07", PARTIAL)
+def base_of_part(m):
+    for base in BASES:
+        for width, word in ((len(m.inv_freq), "of the part"), (m.head_dim // 2, "of the whole head")):
+            found = (float(base) ** (-np.arange(len(m.inv_freq)) / width)).astype(np.float32)
+            if abs(found - m.inv_freq).max() > 1e-6:
+                yield f"base {base:g}, exponents {word}", m.given(inv_freq=found)
