@@ -102,13 +102,14 @@ def _estimate(built: program.Program) -> tuple[int, str]:
 
 
 def _stored(module: ModuleType, shape: tuple[int, ...], params: dict[str, Any]) -> int:
-    """Bytes of a matrix in a format; where it leaves a choice, the first."""
+    """Bytes of a matrix in a format; where it leaves a choice, scales are bf16, shapes the first."""
     dtypes = dict(zip(module.suffixes, module.dtypes, strict=True)) | getattr(module, "extras", {})
     count = 0
     for suffix, stored in module.stored_shapes(*shape, **params).items():
         first = stored[0] if isinstance(stored, list) else stored
         if first is not None:
-            count += prod(first) * DTYPE_BITS[dtypes[suffix].split("|")[0]] // 8
+            kinds = dtypes[suffix].split("|")
+            count += prod(first) * DTYPE_BITS["BF16" if "BF16" in kinds else kinds[0]] // 8
     return count
 
 

@@ -62,12 +62,12 @@ def test_memory_of_stored_weights(name):
 
 
 def test_memory_of_quantised_experts(tmp_path):
-    """DeepSeek-R1's shapes: 58 layers of 256 experts, 3 matrices of 2048 x 7168, one f32 scale for 128 x 128 codes."""
+    """DeepSeek-R1's shapes: 58 layers of 256 experts, 3 matrices of 2048 x 7168, one scale for 128 x 128 codes."""
     model = next(model for model in MODELS if model["name"] in ("DeepSeek-R1", "DeepSeek-V3"))
     stated = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
     (tmp_path / "config.json").write_text(json.dumps(model["config"] | {"quantization_config": stated}), "utf-8")
     facts, experts = info.describe(tmp_path), 58 * 256 * 3 * 2048 * 7168
-    assert facts["memory"]["weights"] == 2 * facts["parameters"]["total"] - experts + experts // 128 // 128 * 4
+    assert facts["memory"]["weights"] == 2 * facts["parameters"]["total"] - experts + experts // 128 // 128 * 2
     assert facts["memory"]["weights_as"] == "fp8_block in the experts and bf16 elsewhere"
     assert facts["quantised"]["method"] == "fp8"
     assert facts["quantised"]["schemes"][0] == {"format": "fp8_block", "block_rows": 128, "block_cols": 128}
@@ -78,6 +78,22 @@ def test_memory_of_quantised_experts(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(dense["config"] | {"quantization_config": stated}), "utf-8")
     memory = info.describe(tmp_path)["memory"]
     assert memory["weights_as"] == "fp8_block in the layers and bf16 elsewhere" and 9.4e9 < memory["weights"] < 9.5e9
+
+
+@pytest.mark.parametrize(("name", "stated", "published"), [
+    ("Kimi-K2-Instruct", {"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {
+        "group_0": {"weights": {"num_bits": 4, "type": "int", "symmetric": True, "group_size": 32, "strategy": "group"},
+                    "targets": ["Linear"]}}}, 594e9),
+    ("gpt-oss-20b", {"quant_method": "mxfp4"}, 13.76e9),
+    ("gpt-oss-120b", {"quant_method": "mxfp4"}, 65.2e9),
+])  # fmt: skip
+def test_sizes_that_publishers_state(tmp_path, name, stated, published):
+    """Files of Kimi-K2-Thinking (the shapes of K2) and gpt-oss, as their pages give them."""
+    model = next((model for model in MODELS if model["name"] == name), None)
+    if model is None:
+        pytest.skip("the family is not there yet")
+    (tmp_path / "config.json").write_text(json.dumps(model["config"] | {"quantization_config": stated}), "utf-8")
+    assert info.describe(tmp_path)["memory"]["weights"] == pytest.approx(published, rel=0.01)
 
 
 def test_sizes_in_words():
