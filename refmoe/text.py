@@ -9,7 +9,7 @@ of spaces, "<think>") are recognised as always. Decoding is defined in refmoe.de
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -63,14 +63,14 @@ class Tokenizer:
             ids = self._library.encode(text, add_special_tokens=add_special).ids
         return [self._start, *ids] if add_special and self._start is not None else ids
 
-    def encode_prompt(self, text: str, foreign: Collection[int]) -> list[int]:
+    def encode_prompt(self, text: str, foreign: Iterable[int]) -> list[int]:
         """Ids of a rendered chat: all added tokens are recognised unless they begin at a `foreign` position.
 
         Foreign ones are text like any other. The library can only recognise all or none, so the others are written as
         private characters first, for a copy of the tokenizer that knows them under these names.
         """
         _check(text)
-        own, found_foreign, at = [], False, 0
+        own, found_foreign, at, foreign = [], False, 0, frozenset(foreign)
         names = sorted(self._named, key=len, reverse=True)
         pattern = re.compile("|".join(map(re.escape, names)) or "(?!)")
         while match := pattern.search(text, at):

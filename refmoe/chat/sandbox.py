@@ -10,7 +10,7 @@ from typing import Any
 import refmoe
 from refmoe.errors import TokenizerError
 
-WAIT = 30.0  # seconds; the worker's own limit is one second of processor time, this is for a machine that is stuck
+WAIT = 30.0  # seconds; the worker limits its own processor time; this is for a machine that is stuck
 _BOOT = "import json, sys; sys.path[:0] = json.loads(sys.argv[1]); from refmoe.chat.worker import main; main()"
 
 
@@ -27,7 +27,7 @@ def run(request: dict[str, Any], where: str) -> dict[str, Any]:
     except OSError as problem:
         raise TokenizerError(f"{where}: cannot run in a process of its own: {problem.strerror}") from None
     if done.returncode < 0:
-        raise TokenizerError(f"{where}: was stopped: it takes more than a second (signal {-done.returncode})")
+        raise TokenizerError(f"{where}: was stopped: it takes too long (signal {-done.returncode})")
     try:
         reply = json.loads(done.stdout)
     except ValueError:

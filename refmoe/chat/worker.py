@@ -11,7 +11,8 @@ import random
 import sys
 from typing import Any
 
-TIME, SPACE = 1.0, 256 << 20  # seconds of processor time; bytes beyond those in use when the template starts
+TIME, TIME_PER_BYTE = 1.0, 2.0**-20  # seconds of processor time: a second, and one for each MiB of messages
+SPACE = 256 << 20  # bytes beyond those in use when the template starts
 MAX_OUTPUT = 4 << 20  # characters of one rendering
 
 
@@ -22,7 +23,7 @@ def main() -> None:
 
     from refmoe.chat import environment, provenance
 
-    _limit()
+    _limit(TIME + TIME_PER_BYTE * len(raw))
     try:
         reply = _render(json.loads(raw), environment, provenance)
     except TemplateSyntaxError as problem:
@@ -69,13 +70,13 @@ def _render(request: dict[str, Any], environment: Any, provenance: Any) -> dict[
     return {"text": text, "foreign": foreign}
 
 
-def _limit() -> None:
+def _limit(seconds: float) -> None:
     """Let the operating system end this process when it takes too long; refuse it memory."""
     with contextlib.suppress(ImportError, AttributeError, ValueError, OSError):
         import signal
 
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_PROF, TIME)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
     with contextlib.suppress(ImportError, AttributeError, ValueError, OSError):
         import resource
 

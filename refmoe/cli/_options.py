@@ -9,6 +9,21 @@ import click
 
 from refmoe.cli import _shared
 
+
+def _variables(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE: a JSON value, or else text."""
+    found: dict[str, Any] = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.BadParameter(f"expected NAME=VALUE, found {value[:40]!r}")
+        try:
+            found[name] = json.loads(text)
+        except (ValueError, RecursionError):
+            found[name] = text
+    return found
+
+
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 _OPTIONS = (
     click.option("--max-tokens", type=int, default=None, help="Stop after this many.  [default: 128; in a chat 4096]"),
@@ -27,6 +42,8 @@ _CHAT = (
     click.option("--think/--no-think", "thinking", default=None,
                  help="Whether to think before answering, for models with a switch.  [default: the model's own]"),
     click.option("--tools", "tools_file", metavar="FILE.json", help="Functions the model may call, as JSON schemas."),
+    click.option("--variable", "variables", multiple=True, metavar="NAME=VALUE", callback=_variables,
+                 help="For the chat template, like reasoning_effort=high; may be repeated."),
 )  # fmt: skip
 
 

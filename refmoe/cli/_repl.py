@@ -25,8 +25,9 @@ Ctrl-C stops an answer. \"\"\" begins and ends a message of several lines; //x i
 class Repl:
     """A conversation. On a terminal errors are shown and the talk goes on; from a pipe the first one ends it."""
 
-    def __init__(self, model, options, system, thinking, tools):
+    def __init__(self, model, options, system, thinking, tools, variables):
         self._model, self._options, self._thinking, self._tools = model, options, thinking, tools
+        self._variables = variables
         self._system, self._messages, self._memory = system, [], Memory()
         self._terminal = sys.stdin.isatty() and sys.stdout.isatty()
         self._saved: set[Path] = set()
@@ -67,8 +68,8 @@ class Repl:
         system = [{"role": "system", "content": self._system}] if self._system else []
         try:
             with _shared.quiet_panics():
-                answer = self._model.chat([*system, *self._messages], self._tools, self._thinking, memory=self._memory,
-                                          **self._options)  # fmt: skip
+                answer = self._model.chat([*system, *self._messages], self._tools, self._thinking, self._variables,
+                                          self._memory, **self._options)  # fmt: skip
             screen = _options.Screen()
             try:
                 for step in answer:

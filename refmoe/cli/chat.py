@@ -12,7 +12,7 @@ from refmoe.cli import _options, _shared
 @_shared.threads_option
 @_shared.kv_dtype_option
 @click.pass_context
-def command(context, location, system, thinking, tools_file, threads, kv_dtype, **options):
+def command(context, location, system, thinking, tools_file, variables, threads, kv_dtype, **options):
     """Talk with a model that has a chat template. /help lists the commands; Ctrl-C stops an answer, Ctrl-D ends.
 
     \b
@@ -33,4 +33,4 @@ def command(context, location, system, thinking, tools_file, threads, kv_dtype, 
     options = _options.chosen(context, model, options)
     from refmoe.cli import _repl
 
-    _repl.Repl(model, options, system, thinking, tools).run()
+    _repl.Repl(model, options, system, thinking, tools, variables).run()

@@ -15,14 +15,14 @@ from refmoe.cli import _options, _shared
 @_options.sampling
 @click.option("--logprobs", type=int, metavar="N", help="A line per token: id, log-probability, text; and the N best.")
 @click.option("--chat/--raw", default=None, help="Answer PROMPT through the chat template, or continue it as it is.  "
-                                                "[default: raw, unless --system, --think or --tools is given]")
+                                                "[default: raw, unless an option of a chat is given]")
 @_options.chatting
 @_shared.json_option
 @_shared.threads_option
 @_shared.kv_dtype_option
 @click.pass_context
-def command(context, prompt, location, ids, special, chat, system, thinking, tools_file, as_json, threads, kv_dtype,
-            **options):  # fmt: skip
+def command(context, prompt, location, ids, special, chat, system, thinking, tools_file, variables, as_json, threads,
+            kv_dtype, **options):  # fmt: skip
     """Continue PROMPT, or answer it (- reads it from stdin, without its last line break). Statistics go to stderr, and
     so does what a chat model thinks before it answers.
 
@@ -32,9 +32,9 @@ def command(context, prompt, location, ids, special, chat, system, thinking, too
     refmoe generate -m DIR --ids 1,403,407 --max-tokens 16 --json
     """
     _shared.one_prompt(prompt, ids, "PROMPT (- for stdin)")
-    wanted = system is not None or thinking is not None or tools_file is not None
+    wanted = system is not None or thinking is not None or tools_file is not None or bool(variables)
     if chat is False and wanted:
-        raise click.UsageError("--system, --think and --tools belong to --chat, not to --raw", context)
+        raise click.UsageError("--system, --think, --tools and --variable belong to --chat, not to --raw", context)
     chat = chat or wanted
     if chat and (ids is not None or special):
         raise click.UsageError("--ids and --special belong to raw text, not to a chat", context)
@@ -53,7 +53,7 @@ def command(context, prompt, location, ids, special, chat, system, thinking, too
     if chat:
         messages = [{"role": "system", "content": system}] * (system is not None) + [{"role": "user", "content": text}]
         with _shared.quiet_panics():
-            generation = model.chat(messages, tools, thinking, **options)
+            generation = model.chat(messages, tools, thinking, variables, **options)
     else:
         messages = None
         generation = model.generate(_shared.prompt_ids(model, text, ids, special), **options)

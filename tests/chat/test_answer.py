@@ -156,7 +156,7 @@ def test_a_memory_serves_one_generation_at_a_time(tmp_path):
         next(first)
 
 
-@pytest.fixture(scope="module", params=["qwen3_moe", "mistral-window", "llama"])
+@pytest.fixture(scope="module", params=["qwen3_moe", "mistral-window", "gpt_oss", "kimi_k2"])
 def real(request, tmp_path_factory):
     """A tiny model with a tokenizer and a template of ours."""
     folder = tmp_path_factory.mktemp("real") / request.param
@@ -182,6 +182,23 @@ def test_reuse_changes_no_bit(real, dtype):
         assert (kept.ids, kept.digest) == (fresh.ids, fresh.digest)
         assert (kept.timings["reused_tokens"] > 0) == (len(messages) > 1)
         messages.append(assistant("hh" if len(messages) == 3 else "ah"))
+
+
+def test_forgotten_rows_are_never_read(real):
+    memory = refmoe.Memory()
+    first = real.chat([user("hhhhhh")], memory=memory, max_tokens=3)
+    list(first)
+    sequence, kept = memory._sequence, 4
+    sequence.truncate(kept)
+    memory.ids = memory.ids[:kept]
+    for layer in sequence.layers:
+        first_width, second_width = layer.row.widths
+        for chunks, width in ((layer.k_chunks, first_width), (layer.v_chunks, second_width)):
+            for chunk in chunks:
+                chunk[:, kept:, : first_width + second_width if layer.row.joined else width] = np.nan
+    again = real.chat([user("hhhhhh")], memory=memory, max_tokens=3)
+    list(again)
+    assert again.timings["reused_tokens"] == kept and again.digest == first.digest and again.nan_steps == 0
 
 
 def test_an_interrupted_run_leaves_a_usable_memory(real, monkeypatch):

@@ -88,11 +88,18 @@ def test_options_of_a_chat(says, tmp_path):
     assert call("generate", "-m", folder, "--chat", "-", stdin=b"Hi\n").stdout == "y\n"
 
 
+def test_variables_of_the_template(says):
+    folder = says("x", template="{{ effort + 1 }}{{ word }}")
+    args = ("generate", "-m", folder, "Hi", "--variable", "effort=4", "--variable", "word=a=b", "--json")
+    assert refmoe.load().decode(json.loads(call(*args).stdout)["prompt_ids"]) == "5a=b"
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
-    [(("x", "--raw", "--think"), 2, "--system, --think and --tools belong to --chat"),
+    [(("x", "--raw", "--think"), 2, "--system, --think, --tools and --variable belong to --chat"),
      (("--ids", "1", "--chat"), 2, "--ids and --special belong to raw text"),
      (("x", "--special", "--system", "s"), 2, "--ids and --special belong to raw text"),
+     (("x", "--variable", "a"), 2, "expected NAME=VALUE, found 'a'"), (("x", "--variable", "1=2"), 2, "expected NAME="),
      (("x", "--tools", "nowhere.json"), 2, "nowhere.json: no such file"),
      (("x", "--sampling", "nix"), 2, "--sampling"), (("x", "--chat", "--max-tokens", "0"), 2, "max_tokens"),
      (("x", "--think"), 2, "thinking: the model's chat template has no switch")],

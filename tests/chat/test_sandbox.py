@@ -36,8 +36,8 @@ def test_what_templates_may_use():
 @pytest.mark.parametrize(
     ("source", "message"),
     [("{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}"
-      "{% endfor %}", "takes more than a second"),
-     ("{{ 2 ** (10 ** 10) }}", "takes more than a second"),
+      "{% endfor %}", "takes too long"),
+     ("{{ 2 ** (10 ** 10) }}", "takes too long"),
      ("{{ 'a' * 10 ** 10 }}", "needs too much memory"),
      ("{{ 'a'.center(4000000000) }}", "needs too much memory"),
      ("{{ [1] * 10 ** 9 }}", "needs too much memory"),
