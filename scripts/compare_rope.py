@@ -33,7 +33,7 @@ from refmoe.numerics.elementary import sincos32  # noqa: E402
 FACTS = ROOT / "golden" / "published" / "rope_tables.json"
 POSITIONS = (1, 4095, 131071, 262143, 1048575)
 KEYS = ("model_type", "hidden_size", "num_attention_heads", "head_dim", "qk_rope_head_dim", "max_position_embeddings",
-        "rope_theta", "rope_scaling", "rope_parameters", "original_max_position_embeddings")
+        "rope_theta", "rope_scaling", "rope_parameters", "original_max_position_embeddings", "partial_rotary_factor")
 CLASSES = {"kimi_k2": "deepseek_v3"}  # transformers has no class of that name; the remote code is DeepSeek-V3's
 CONTEXT = decimal.Context(prec=60, Emin=-999999, Emax=999999)
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620900")
@@ -43,7 +43,10 @@ def spec_of(values):
     """Our reading of the rotary keys of a config."""
     head = values.get("qk_rope_head_dim") or values.get("head_dim")
     head = head or values["hidden_size"] // values["num_attention_heads"]
-    return rope.read(Config(values, "config.json"), head, values["max_position_embeddings"])
+    config = Config(values, "config.json")
+    if values["model_type"] != "glm4_moe":
+        return rope.read(config, head, values["max_position_embeddings"])
+    return rope.read(config, rope.rotated(config, head, 0.5), values["max_position_embeddings"], partial=True)
 
 
 def exact_table(spec):

@@ -28,7 +28,7 @@ Errors      from_spec refuses (ConfigError) an unknown kind, missing or foreign 
             mscale and mscale_all_dim >= 0; others > 0.
 Origin      arXiv:2104.09864; linear: arXiv:2306.15595; llama3: the Llama 3.1 release; yarn: arXiv:2309.00071 with
             transformers' rule for attention_factor. R1-R3 of default are what frameworks do in binary32; they also
-            round every step of llama3 and yarn, which moves some entries by 1 to 3 units in the last place: 18 tables
+            round every step of llama3 and yarn, which moves some entries by 1 to 3 units in the last place: 19 tables
             of published configs side by side in golden/published/rope_tables.json (scripts/compare_rope.py). In an
             invented yarn without truncate up to 34 units were seen, where their 1 - ramp cancels.
             DeepSeek's own code uses m(mscale) where mscale_all_dim is 0.
