@@ -151,7 +151,8 @@ class Model:
     def need_tokenizer(self) -> text.Tokenizer:
         """The tokenizer; TokenizerError without one."""
         if self.tokenizer is None:
-            raise TokenizerError(f"{self.checkpoint.path}: no tokenizer, so text cannot be used; give token ids")
+            where = "no tokenizer in its metadata" if self.checkpoint.metadata else "no tokenizer.json"
+            raise TokenizerError(f"{self.checkpoint.path}: {where}, so text cannot be used; give token ids")
         return self.tokenizer
 
 

@@ -6,19 +6,17 @@ Accepted is what the reference library accepts, less some of its leniency: no du
 no foreign fields, no null metadata. Every number is checked against the file size before memory is taken for it.
 """
 
-import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from refmoe.checkpoint.strict_json import open_regular, parse, show, some, what_else
+from refmoe.checkpoint.writing import piece, write_pieces
 from refmoe.errors import CheckpointError
 
 DTYPE_BITS = {
@@ -183,38 +181,11 @@ def write(
         position += size
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    target = Path(os.path.realpath(path))  # a symbolic link stays one
-    temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
-    stream = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
-    try:
-        with open(path if stream else temporary, "wb", buffering=0) as file:
-            _put(file, len(text).to_bytes(8, "little") + text)
-            for name in order:
-                data = tensors[name][2]
-                buffer = _bytes_of(data() if callable(data) else data)
-                begin, end = header[name]["data_offsets"]
-                if len(buffer) != end - begin:
-                    raise CheckpointError(
-                        f"{show(path)}: tensor {show(name)} needs {end - begin} bytes, data has {len(buffer)}"
-                    )
-                _put(file, buffer)
-        if not stream:
-            os.replace(temporary, target)
-    except BaseException as problem:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(problem, OSError):
-            raise CheckpointError(f"{show(path)}: cannot be written: {problem.strerror}") from None
-        raise
 
+    def pieces() -> Iterator[Any]:
+        yield len(text).to_bytes(8, "little") + text
+        for name in order:
+            begin, end = header[name]["data_offsets"]
+            yield piece(path, name, end - begin, tensors[name][2])
 
-def _bytes_of(data: Any) -> memoryview:
-    if isinstance(data, np.ndarray):
-        return np.ascontiguousarray(data).reshape(-1).view(np.uint8).data
-    return memoryview(data).cast("B")
-
-
-def _put(file: FileIO, data: bytes | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
+    write_pieces(path, pieces())
