@@ -96,7 +96,8 @@ def answer(model: "Model", messages: Any, tools: Any, thinking: bool | None, var
     parts: Any = harmony.Reader(functions) if known(harmony.MARK) else regions.Reader(known, prompt, functions)
     reader = Reader(tokenizer.stream(ids, special=True), parts)
     ends = set(model.end_ids)
-    if (end := source.tokens.get("eos_token")) in tokenizer.control:
-        ends.add(tokenizer.control[end])
+    # config.json may name only the end of a document: what ends a message must end the answer too
+    named = {source.tokens.get("eos_token")} | ({"<|im_end|>"} if "<|im_end|>" in written else set())
+    ends |= {number for token, number in tokenizer.control.items() if token in named}
     called = sum(len(m["tool_calls"]) for m in messages if isinstance(m.get("tool_calls"), list))
     return Answer(model, prompt, ids, options, reader, frozenset(ends), memory, called)

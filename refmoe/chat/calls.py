@@ -11,6 +11,7 @@ from typing import Any
 Call = dict[str, Any]
 _FUNCTION = re.compile(r"<function=([^>\n]+)>(.*?)(?:</function>|\Z)", re.DOTALL)
 _PARAMETER = re.compile(r"<parameter=([^>\n]+)>(.*?)(?:</parameter>|(?=<parameter=)|\Z)", re.DOTALL)
+_ARGUMENT = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
 _KIMI = re.compile(
     r"<\|tool_call_begin\|>(.*?)<\|tool_call_argument_begin\|>(.*?)(?:<\|tool_call_end\|>|\Z)", re.DOTALL)
 _DEEPSEEK = re.compile("<｜tool▁call▁begin｜>(.*?)<｜tool▁sep｜>(.*?)(?:<｜tool▁call▁end｜>|\\Z)", re.DOTALL)
@@ -18,10 +19,17 @@ _DEEPSEEK = re.compile("<｜tool▁call▁begin｜>(.*?)<｜tool▁sep｜>(.*?)(
 
 def tagged(body: str, tools: list[dict[str, Any]]) -> list[Call]:
     """Between <tool_call> and </tool_call>: a JSON object with name and arguments (Qwen2.5, Qwen3, Hermes), or
-    <function=...> with parameters (Qwen3-Coder)."""
-    if "<function=" in body and not body.lstrip().startswith("{"):
+    <function=...> with parameters (Qwen3-Coder), or a name with <arg_key> and <arg_value> (GLM-4.5)."""
+    if body.lstrip().startswith("{"):
+        return [_named(_json(body))]
+    if "<function=" in body:
         return functions(body, tools)
-    return [_named(_json(body))]
+    name, _, inside = body.partition("<arg_key>")
+    schema = _properties(name.strip(), tools)
+    pairs = [(key.strip(), value.strip("\n")) for key, value in _ARGUMENT.findall("<arg_key>" + inside)]
+    if not pairs and (inside or not re.fullmatch(r"[\w.-]+", name.strip())):
+        raise ValueError("no call")
+    return _some([{"name": name.strip(), "arguments": {k: _typed(v, schema.get(k)) for k, v in pairs}}])
 
 
 def functions(body: str, tools: list[dict[str, Any]]) -> list[Call]:

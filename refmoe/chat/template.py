@@ -93,6 +93,8 @@ def prompt(template: Template, tokenizer: Tokenizer, messages: Any, tools: Any =
     """(text, ids) of a conversation, up to where the answer begins. Control tokens in messages stay text, see
     refmoe.chat.provenance. UsageError for messages that are none, TokenizerError for what the template refuses."""
     chat, functions = check_messages(messages), check_tools(tools)
+    if taken := {"messages", "tools", "documents", "add_generation_prompt"} & set(variables or ()):
+        raise UsageError(f"variables: {sorted(taken)[0]} is given to every template, choose another name")
     source = template.text(bool(functions))
     where = f"{show(template.path)}: chat template"
     marks = [token for token in tokenizer.added.values() if token not in tokenizer.control and token in source]

@@ -85,6 +85,11 @@ def test_the_token_of_tokenizer_config_ends_an_answer(tmp_path):
     assert chat(tmp_path, "", model=made).text == "Hello"
 
 
+def test_the_end_of_a_message_ends_an_answer(tmp_path):
+    made = talking.model(talking.write(tmp_path), "Hello<|im_end|>more", eos=("</s>",))
+    assert chat(tmp_path, "", model=made).text == "Hello"
+
+
 def test_harmony(tmp_path):
     control = ["<s>", "</s>", *(f"<|{name}|>" for name in ("start", "end", "message", "channel", "call", "return"))]
     source = ("{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endfor %}"

@@ -130,6 +130,41 @@ def test_models_without_a_template(tmp_path):
                                  '`refmoe generate "Once upon a time"`, or give a chat model with -m']  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [("{% if %}", "line 1: Expected an expression"), ("{{ raise_exception('no') }}", "chat template: no"),
+     ("{{ 'a' * 10 ** 10 }}", "needs too much memory"), (5, "characters, found int"),
+     ("{{ messages[0].nix.nix }}", "has no attribute 'nix'")],
+)  # fmt: skip
+def test_raw_text_needs_no_template(tmp_path, template, message):
+    folder = fakes.write_checkpoint(tmp_path, eos_token_id=None)
+    fakes.write_tokenizer(folder, fakes.byte_level(), chat_template=template)
+    result = call("generate", "-m", folder, "--chat", "Hi")
+    assert result.exit_code == 1 and message in notes(result)[-1] and result.stdout == "" and len(notes(result)) == 1
+    assert call("generate", "-m", folder, "--raw", "Hi", "--max-tokens", "1").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "code", "message"),
+    [("", 0, ""), ("a\0b", 0, ""), ("\udcff", 1, "is a lone surrogate"), ("<|im_end|>", 0, ""), ("\U000f0000", 0, ""),
+     ("x" * 2**20, 2, "the model's context is 10000"), ("x" * (2**22 + 1), 1, "writes more than 4194304 characters")],
+)  # fmt: skip
+def test_prompts(says, prompt, code, message):
+    result = call("generate", "-m", says("ok"), "--chat", prompt)
+    assert result.exit_code == code, result.stderr
+    assert message in notes(result)[-1] and result.stdout == ("" if code else "ok\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs HOME and permissions")
+def test_without_a_home(real, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HOME", "XDG", "HF_"))}
+    environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "XDG_STATE_HOME": str(tmp_path / "file")}
+    command = [sys.executable, "-m", "refmoe", "chat", "-m", str(real), "--max-tokens", "2"]
+    child = subprocess.run(command, input=b"ab\n", env=environment, capture_output=True, timeout=300)
+    assert child.returncode == 0 and child.stdout, child.stderr
+
+
 def test_sampling_of_the_model(says):
     folder = says("a", "b")
     (folder / "generation_config.json").write_text('{"temperature": 0.6, "top_k": 20, "top_p": 0.95}')

@@ -74,6 +74,10 @@ CASES = {
                             ("", '<tool_call>{"name": "f", "arguments": [1]}</tool_call>', [])),
     "coder": (CODER, "", ("", "", [WEATHER])),
     "coder_without_tool_call": (CODER[12:-13], "", ("", "", [WEATHER])),
+    "glm": ("<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n<arg_key>days</arg_key>\n"
+            "<arg_value>3</arg_value>\n</tool_call>", "", ("", "", [WEATHER])),
+    "glm_without_arguments": ("<tool_call>now\n</tool_call>", "", ("", "", [{"name": "now", "arguments": {}}])),
+    "words_in_tags": ("<tool_call>no call</tool_call>", "", ("", "<tool_call>no call</tool_call>", [])),
     "kimi": (f"Wait.{KIMI}", "",
              ("", "Wait.", [BY_ID, {"name": "now", "arguments": {}, "id": "functions.now:1"}])),
     "kimi_unfinished": (KIMI[: KIMI.index("<|tool_call_end|>")], "", ("", "", [BY_ID])),

@@ -154,6 +154,13 @@ def test_tools_that_are_none(tools):
         rendered(ECHO, [user("a")], tools)
 
 
+def test_variables_that_are_none():
+    with pytest.raises(UsageError, match="variables: tools is given to every template"):
+        rendered(ECHO, [user("a")], variables={"tools": 1})
+    with pytest.raises(UsageError, match="variables: expected plain JSON values"):
+        rendered(ECHO, [user("a")], variables={"x": {1}})
+
+
 def test_refusals_are_one_line():
     with pytest.raises(TokenizerError) as caught:
         rendered("{{ raise_exception('roles must\n alternate') }}", [user("a")])
