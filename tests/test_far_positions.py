@@ -10,7 +10,7 @@ import refmoe
 from refmoe import jit
 from refmoe.engine import POSITION_LIMIT
 from refmoe.errors import UsageError
-from tests.oracles import rope_half
+from tests.oracles import rope_half, rope_pairs
 
 FAR = pytest.mark.parametrize("position", [131071, 262143, 1048575, POSITION_LIMIT - 1])
 
@@ -34,7 +34,7 @@ def jump(model, position):
 
 @pytest.mark.skipif(not jit.ENABLED, reason="the JIT is off: attention over a million positions takes hours")
 @FAR
-@pytest.mark.parametrize("name", ["qwen3_moe-step-raw", "llama-llama3-bias-tied"])
+@pytest.mark.parametrize("name", ["qwen3_moe-step-raw", "llama-llama3-bias-tied", "kimi_k2"])
 def test_rotation_at_far_positions(name, position):
     """q and k turned by yarn and by llama3 as the oracle turns them, from what the engine itself recorded."""
     model = tiny.model(name)
@@ -42,9 +42,11 @@ def test_rotation_at_far_positions(name, position):
     logits = model.engine.run([(jump(model, position), [1])], record=steps.__setitem__)[0]
     assert np.isfinite(logits).all()
     table, amplitude = model.engine.tables["rope"]
+    pairs = any(step.op == "rope_pairs" for block in model.program.blocks.values() for step in block)
     for part in "qk":
-        before = steps.get(f"layers.0.{part}_norm", steps[f"layers.0.{part}"])
-        turned = rope_half.bits(x=before, positions=np.array([position]), inv_freq=table, amplitude=amplitude)["y"]
+        before = next(steps[key] for end in ("_pe", "_norm", "") if (key := f"layers.0.{part}{end}") in steps)
+        oracle = rope_pairs if pairs else rope_half
+        turned = oracle.bits(x=before, positions=np.array([position]), inv_freq=table, amplitude=amplitude)["y"]
         assert np.array_equal(steps[f"layers.0.{part}_rope"].view(np.uint32), turned.view(np.uint32))
 
 
