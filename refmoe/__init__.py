@@ -20,7 +20,7 @@ from refmoe.errors import (
 __version__ = "0.1.0"
 NUMERICS_VERSION = 1  # a changed golden bit needs a new one
 
-_LAZY = {"load": "refmoe.model", "Model": "refmoe.model", "Memory": "refmoe.generate"}
+_LAZY = {"load": "refmoe.model", "Model": "refmoe.model", "Memory": "refmoe.generate", "compare": "refmoe.comparison"}
 
 
 def __getattr__(name: str) -> object:
@@ -36,4 +36,4 @@ def __dir__() -> list[str]:
 
 
 __all__ = ["NUMERICS_VERSION", "CheckpointError", "ConfigError", "FormatError", "Memory", "Model", "ProgramError",
-           "RefmoeError", "TokenizerError", "TraceError", "UsageError", "__version__", "load"]  # fmt: skip
+           "RefmoeError", "TokenizerError", "TraceError", "UsageError", "__version__", "compare", "load"]  # fmt: skip

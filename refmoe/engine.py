@@ -52,7 +52,7 @@ class Engine:
     def __init__(self, program: Program, weights: dict, kv_dtype: str = "f32", threads: int | None = None):
         if threads is not None and not 1 <= threads <= jit.max_threads():
             raise UsageError(f"threads: expected 1 to {jit.max_threads()} (NUMBA_NUM_THREADS), found {threads}")
-        self.program, self.kv_dtype = program, kv_dtype
+        self.program, self.kv_dtype, self.weights = program, kv_dtype, weights
         self.threads = (threads or jit.max_threads()) if jit.ENABLED else 1
         check_arithmetic()
         self.tables = {name: rope_tables.from_spec(spec) for name, spec in program.tables.items()}
@@ -76,10 +76,11 @@ class Engine:
                 bound.append((names, module.bind_many([own for _, own in group], self.threads), inputs))
                 continue
             for step, own in group:
-                bound.append((step.out, module.bind(own, self._attrs(step), self.threads), inputs))
+                bound.append((step.out, module.bind(own, self.attributes(step), self.threads), inputs))
         return bound
 
-    def _attrs(self, step: Step) -> dict:
+    def attributes(self, step: Step) -> dict:
+        """What `bind` of a step's op takes as attributes: numbers, and the rotary table that the step names."""
         attrs: dict[str, object] = dict(step.attrs)
         if "table" in attrs:
             attrs["inv_freq"], attrs["amplitude"] = self.tables[str(attrs.pop("table"))]

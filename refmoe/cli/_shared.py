@@ -114,6 +114,22 @@ class _Progress:
             show("\r" + " " * 40 + "\r")
 
 
+@contextlib.contextmanager
+def running():
+    """A call (done, total, what) that shows progress on a terminal's stderr; elsewhere nothing."""
+    begin, terminal = time.monotonic(), sys.stderr.isatty()
+
+    def step(done: int, total: int, what: str) -> None:
+        if terminal and time.monotonic() - begin > 1.0:
+            show(f"\r{done} of {total}: {what[:50]:<50}")
+
+    try:
+        yield step
+    finally:
+        if terminal:
+            show("\r" + " " * 76 + "\r")
+
+
 def parse_ids(ctx, param, value):
     """Callback of --ids: numbers separated by commas or spaces."""
     if value is None:

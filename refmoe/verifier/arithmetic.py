@@ -43,6 +43,9 @@ class Arithmetic:
         return self._held(values, self.profile.intermediate, role, False)
 
     def _held(self, values, kind, role, any_way) -> Ball:
+        if isinstance(values, Ball):  # a result that was not recorded: as it may have been held
+            rounding = self._radius(abs(values.v) + values.e, kind, role) if any_way and kind != "f32" else 0.0
+            return Ball(values.v, values.e + rounding) if any_way else into(values, kind, surely=False)
         values = np.asarray(values)
         flushed = np.where(abs(values) < TYPES["f32"].normal, abs(values), 0.0)
         if kind == "f32":

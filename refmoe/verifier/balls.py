@@ -26,6 +26,14 @@ class Ball:
     def __getitem__(self, key):
         return Ball(self.v[key], self.e[key])
 
+    def __len__(self):
+        return len(self.v)
+
+    @property
+    def shape(self):
+        """Of both arrays."""
+        return self.v.shape
+
     def reshape(self, *shape):
         """The same values in another shape."""
         return Ball(self.v.reshape(*shape), self.e.reshape(*shape))

@@ -5,7 +5,7 @@ import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from refmoe.errors import TraceError
 from refmoe.verifier import text
@@ -30,6 +30,21 @@ def of_check(report: Report) -> list[Entry]:
         lines = "" if verdict.status in (EXACT, WITHIN, MISSING) else "\n".join(text.case(verdict))
         skipped = "no result" if verdict.status == MISSING else ""
         entries.append(Entry(verdict.op, verdict.case, lines, skipped, verdict.status))
+    return entries
+
+
+def of_compare(report: Any) -> list[Entry]:
+    """One for each replayed step, a suite for each op; without replay one for each result of the whole runs."""
+    entries = []
+    for step in report.entries:
+        status = step.verdict.status if step.verdict else MISSING
+        lines = "" if status in (EXACT, WITHIN, MISSING) or not step.verdict else "\n".join(text.case(step.verdict))
+        entries.append(Entry(step.op, step.point, lines, step.reason if status == MISSING else "", status))
+    for point in report.free.points if report.free and not report.entries else ():
+        words = point.problem or f"largest difference {point.largest:.3g}"
+        entries.append(Entry("free", point.name, "" if point.equal else words, note="equal bits"))
+    for prompt in report.tokens or ():
+        entries.append(Entry("tokens", f"entry {prompt['entry']}", "" if prompt["equal"] else str(prompt)))
     return entries
 
 

@@ -1,0 +1,157 @@
+"""replay - every step of a recorded run judged on its own recorded inputs, so that one wrong step blames no other.
+
+The reference of a step is our op applied to what the other program put into its own; the verdict is that of
+refmoe.verifier. Where an input was not recorded but follows from recorded ones through steps in between (a fused
+kernel), these are replayed too, with the bounds of all of them: the verdict then is about the whole stretch. Experts
+that the other program chose are judged at its router, and taken as given behind it.
+
+Every row is compared with our bits. Bounds are evaluated for as many rows and columns as WORK allows (all of a small
+model): those that differ most from ours, and others evenly spread.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from refmoe import signature
+from refmoe.comparison.names import width
+from refmoe.comparison.values import Chosen, NotRecorded, Place, Values
+from refmoe.errors import TraceError
+from refmoe.verifier.judge import answer
+from refmoe.verifier.misses import same
+from refmoe.verifier.question import Question
+from refmoe.verifier.verdict import EXACT, WITHIN, Output, Verdict
+
+WORK = 1 << 28  # multiplications of one evaluation of a bound
+
+
+@dataclass
+class Entry:
+    """The verdict of one point, or why there is none. `steps` are all steps the verdict is about."""
+
+    point: str
+    op: str
+    verdict: Verdict | None
+    reason: str = ""
+    steps: tuple[str, ...] = ()
+    rows: int = 0
+    judged: int = 0
+    seconds: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Replay(Values):
+    """The verdicts about a recorded run; `covered` are the points that they are about."""
+
+    covered: set[str]
+
+    def run(self) -> Iterator[Entry]:
+        """All recorded results, in the order in which they were computed."""
+        self.covered = set()
+        for one in self.passes():
+            for part in range(len(self.parts)):
+                self.memory.clear()
+                for step in self.parts[part][1]:
+                    yield from self._step(Place(one, part, step))
+
+    def points(self) -> int:
+        """How many results there are to judge."""
+        return sum(len(step.out) for _, steps in self.parts for step in steps) * len(self.passes())
+
+    def _step(self, place: "Place") -> Iterator[Entry]:
+        names = [self.name(place, out) for out in place.step.out]
+        if not any(name in self.named for name in names):
+            return
+        begin = time.perf_counter()
+        try:
+            entry = self._judge(place, names)
+        except NotRecorded as missing:
+            entry = Entry(names[0], place.step.op, None, f"input {missing} was not recorded")
+        except TraceError as problem:
+            entry = Entry(names[0], place.step.op, None, str(problem))
+        entry.seconds = time.perf_counter() - begin
+        if entry.verdict is not None:
+            self.covered.update(entry.steps)
+        yield entry
+
+    def _judge(self, place: "Place", names: list[str]) -> Entry:
+        step, rows = place.step, place.one[2]
+        ours = dict(zip(names, self.call(place).values(), strict=True))
+        found = {name: array for name in names if (array := self.recorded(name, rows)) is not None}
+        stretch = self.stretch(place)
+        entry = Entry(names[0], step.op, None, steps=(*stretch, *found), rows=rows)
+        profile = self.profile.where(step.op, *(name.removeprefix(place.one[0]) for name in names), step.out[0])
+        labels = [param.name for param in signature.load(step.op)[0].results]
+        shown = {label: (name, found[name]) for label, name in zip(labels, names, strict=True) if name in found}
+        if all(same(array, ours[name]) for name, array in shown.values()):
+            outputs = [Output(label, EXACT, array.size) for label, (_, array) in shown.items()]
+            entry.verdict, entry.judged = Verdict(step.op, names[0], profile.name, outputs), rows
+            return entry
+        chosen = self._choose(place, shown, ours)
+        inputs = self.question(place, chosen, stretch)
+        results = {label: _cut(array, chosen) for label, (_, array) in shown.items()}
+        expected = {label: _cut(ours[name], chosen) for label, (name, _) in shown.items()}
+        question = Question(step.op, inputs, results, expected, profile, names[0])
+        entry.verdict, entry.judged = answer(question, diagnosis=not stretch), len(chosen.rows)
+        self._whole(entry.verdict, chosen)
+        return entry
+
+    def _whole(self, verdict: Verdict, chosen: "Chosen") -> None:
+        """Indices of the verdict count in the whole array."""
+        for output in verdict.outputs:
+            if output.worst is not None:
+                index = list(output.worst.index)
+                index[0] = int(chosen.rows[index[0]])
+                if chosen.cols is not None and len(index) > 1:
+                    index[-1] = int(chosen.cols[index[-1]])
+                output.worst.index = tuple(index)
+            if output.status == EXACT and len(chosen.rows) < chosen.total:
+                output.status = WITHIN
+            output.excused = [int(chosen.rows[t]) for t in output.excused]
+
+    def _choose(self, place: "Place", shown: dict, ours: dict) -> "Chosen":
+        """Rows and columns for which bounds are evaluated."""
+        rows, op = place.one[2], place.step.op
+        error = np.zeros(rows)
+        columns = None
+        for name, array in shown.values():
+            apart = np.nan_to_num(abs(array.astype(np.float64) - ours[name]), nan=np.inf, posinf=1e300)
+            scale = np.nan_to_num(abs(ours[name].astype(np.float64)), posinf=0.0).reshape(rows, -1).max(1, initial=0.0)
+            apart = apart.reshape(rows, -1) / (scale[:, None] + 1e-30)
+            error, columns = np.maximum(error, apart.max(axis=1, initial=0.0)), apart.max(axis=0, initial=0.0)
+        one = self._work(place)
+        cols = None
+        if op in ("linear", "linear_bias", "logits") and columns is not None:
+            inner = one // max(len(columns), 1)
+            if one > WORK // 16:
+                cols = _spread(columns, max(WORK // 16 // max(inner, 1), 64))
+                one = inner * len(cols)
+        return Chosen(_spread(error, max(WORK // max(one, 1), 4)), cols, rows)
+
+    def _work(self, place: "Place") -> int:
+        """Multiplications for one row of a step."""
+        total = 1
+        for role in place.step.weights:
+            tensor = self.program.tensors[role]
+            size = int(np.prod(self.program.sizes(tensor.shape)))
+            total += size * (int(self.program.dims["K"]) if "{e}" in tensor.name or tensor.kind == "stack" else 1)
+        if "cache" in place.step.inputs:
+            total += (place.one[1] + place.one[2]) * 2 * width(self.name(place, place.step.out[0]), self.program)
+        return total
+
+
+def _spread(error: np.ndarray, most: int) -> np.ndarray:
+    """Up to `most` indices: half of them where the error is largest, the others evenly spaced."""
+    if len(error) <= most:
+        return np.arange(len(error))
+    worst = np.argsort(-error, kind="stable")[: most // 2]
+    even = np.linspace(0, len(error) - 1, most - len(worst)).astype(np.int64)
+    return np.unique(np.concatenate([worst, even]))
+
+
+def _cut(array: np.ndarray, chosen: Chosen) -> np.ndarray:
+    cut = array[chosen.rows]
+    return cut if chosen.cols is None else cut[..., chosen.cols]
