@@ -187,7 +187,13 @@ def natural(name: str) -> list[Any]:
 
 
 # Results of a layer in the order in which they are computed, for runs that come without their program.
-ORDER = ["embed", "attn_norm", "q_a", "q_a_norm", "q", "kv_a", "k", "v", "q_norm", "k_norm", "q_clip", "k_clip", "v_clip", "q_nope", "q_pe", "latent", "k_pe", "kv_a_norm", "q_rope", "k_rope", "q_latent", "attn_latent", "attn", "o", "attn_out", "ffn_norm", "gate", "up", "act", "down", "router_logits", "route_ids", "route_weights", "expert_gate_up", "expert_gate", "expert_up", "expert_act", "expert_down", "combine", "shared_gate_logit", "shared_gate", "shared_up", "shared_act", "shared_down", "shared", "moe", "ffn_out", "final_norm", "logits"]
+ORDER = (
+    "embed", "attn_norm", "q_a", "q_a_norm", "q", "kv_a", "k", "v", "q_norm", "k_norm", "q_clip", "k_clip",
+    "v_clip", "q_nope", "q_pe", "latent", "k_pe", "kv_a_norm", "q_rope", "k_rope", "q_latent", "attn_latent",
+    "attn", "o", "attn_out", "ffn_norm", "gate", "up", "act", "down", "router_logits", "route_ids", "route_weights",
+    "expert_gate_up", "expert_gate", "expert_up", "expert_act", "expert_down", "combine", "shared_gate_logit",
+    "shared_gate", "shared_up", "shared_act", "shared_down", "shared", "moe", "ffn_out", "final_norm", "logits",
+)  # fmt: skip
 
 
 def executed(name: str) -> tuple[Any, ...]:
