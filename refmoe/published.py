@@ -203,14 +203,15 @@ def named(location: str, checkpoint: str) -> bool:
 
 def candidates(known: list[Entry], built: program.Program, method: str | None, location: str, digest: str | None,
                insist: str | None) -> tuple[list[Candidate], list[str]]:  # fmt: skip
-    """The entries a model may be, and one line for each that has its name but not its config.
+    """The entries a model may be, and one line for each that has its name or its program, but does not fit.
 
     `digest` is the content digest where it was computed; `insist` the checkpoint's name by the caller, or None. Entries
     known by tensors or name replace those that merely have the same config.
     """
     found, notes = [], []
     for entry in known:
-        same = program_digest(entry) == built.digest() and entry.quantisation == method
+        alike = program_digest(entry) == built.digest()
+        same = alike and entry.quantisation == method
         mine = named(insist, entry.checkpoint) if insist is not None else named(location, entry.checkpoint)
         if digest is not None and digest in entry.digests:
             found.append(Candidate(entry, "tensors"))
@@ -220,6 +221,8 @@ def candidates(known: list[Entry], built: program.Program, method: str | None, l
             notes.append(f"{entry.checkpoint}: the name fits, but {_difference(entry, built, method)}")
         elif same:
             found.append(Candidate(entry, "config"))
+        elif alike and entry.goldens:
+            notes.append(f"{entry.checkpoint}: the same program, but {_difference(entry, built, method)}")
     for why in ("tensors", "name"):
         if sure := [one for one in found if one.why == why]:
             return sure, notes

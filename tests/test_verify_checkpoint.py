@@ -385,7 +385,8 @@ def test_every_published_file():
         if entry.config is not None and entry.config["model_type"] in program.supported():
             built = program.build(entry.config)
             found, notes = published.candidates(OWN, built, entry.quantisation, "somewhere", None, None)
-            assert entry.checkpoint in {one.entry.checkpoint for one in found} and not notes
+            assert entry.checkpoint in {one.entry.checkpoint for one in found}
+            assert all(" the same program, but quantisation: expected " in line for line in notes)
         for golden in entry.goldens:
             rows = (entry.config or {"vocab_size": 32000})["vocab_size"]
             assert all(i is None or i < rows for i in (golden.prompt_ids or []) + golden.data.get("ids", []))
@@ -403,7 +404,9 @@ def test_shapes_that_several_checkpoints_share():
                                                        "Qwen/Qwen2.5-0.5B"}  # fmt: skip
     found, _ = published.candidates(OWN, built, None, "models--Qwen--Qwen2-0.5B/snapshots/1", None, None)
     assert [(one.entry.checkpoint, one.why) for one in found] == [("Qwen/Qwen2-0.5B", "name")]
-    assert published.candidates(OWN, built, "gptq", "x", None, None) == ([], [])
+    found, notes = published.candidates(OWN, built, "gptq", "x", None, None)
+    assert found == [] and notes[0] == (
+        "Qwen/Qwen2-0.5B-Instruct: the same program, but quantisation: expected none, found gptq")
 
 
 GOOD = {"id": "a", "kind": "greedy", "arithmetic": "float32", "prompt_ids": [1], "ids": [2]}
