@@ -221,7 +221,7 @@ def gptq():
         params = {"bits": 4, "group": 0, "symmetric": 0, "act_order": 0, "zero_offset": 1} | params
         n, groups = 32 // params["bits"], -(-cols // params["group"]) if params["group"] else 1
         v = Maker("gptq", name, rows, cols, hunts, bugs, **params)
-        v.words(".qweight", (cols // n, rows))
+        v.words(".qweight", (-(-cols // n), rows))
         if zeros:
             v.words(".qzeros", (groups, rows // n))
         v.scales(".scales", (groups, rows), dtype)
@@ -243,6 +243,11 @@ def gptq():
               "gptq_v2 under the label of v1", "Q03", zeros=False, group=8, symmetric=1)  # fmt: skip
     v.literal(".qzeros", np.full((2, 1), 0x88888888, np.uint32))
     yield v
+    v = maker("partial_words", 5, 19, "numbers of rows and columns that fill no word", "Q01 Q04 Q19", zeros=False,
+              group=8)  # fmt: skip
+    v.stored |= {".qweight": np.resize(_nibbles(64).view(np.uint32), (3, 5)),
+                 ".qzeros": np.array([[0x3B0D5728], [0x1C40F9A6], [0xB2D7E5E1]], np.uint32)}  # fmt: skip
+    yield v
     v = maker("act_order", 8, 40, "an order of columns that is not monotone, ignored or with the wrong length",
               "Q04 Q19", group=8, act_order=1)  # fmt: skip
     v.literal(".g_idx", np.array([(c * 7 + c // 3) % 5 for c in range(40)], np.uint32))
@@ -263,8 +268,8 @@ def awq():
         v.scales(".scales", (groups, rows), dtype)
         return v
 
-    v = maker("distinct_nibbles", 8, 16, "nibbles in natural order, the inverse order, or along the columns",
-              "Q01 Q05 Q19")  # fmt: skip
+    v = maker("distinct_nibbles", 8, 16, "nibbles in natural order, the inverse order, or along the columns; "
+              "a zero point 0 that becomes 16 on the way through GPTQ's convention", "Q01 Q02 Q05 Q19")  # fmt: skip
     v.literal(".qweight", _nibbles(64).view(np.uint32).reshape(16, 1))
     v.literal(".qzeros", np.array([[0x71B40D52]], np.uint32))
     yield v

@@ -57,10 +57,9 @@ def _packed(rng, rows, cols, bits, group, symmetric, dtype, order):
 
 
 def _gptq(rng, rows, cols, bits, group, symmetric, offset, dtype, order):
-    groups = -(-cols // group) if group else 1
-    rows = -(-rows // 8) * 8
-    parts = {".qweight": rng.integers(0, 256, cols * rows * bits // 8, dtype=np.uint8),
-             ".qzeros": rng.integers(0, 256, groups * rows * bits // 8, dtype=np.uint8),
+    groups, each = -(-cols // group) if group else 1, 32 // bits
+    parts = {".qweight": rng.integers(0, 256, -(-cols // each) * rows * 4, dtype=np.uint8),
+             ".qzeros": rng.integers(0, 256, groups * -(-rows // each) * 4, dtype=np.uint8),
              ".scales": raw(scales(rng, (groups, rows), dtype)),
              ".g_idx": raw((np.arange(cols) // (group or cols)).astype(np.int32))}  # fmt: skip
     if order == 0:
@@ -109,7 +108,7 @@ MAKERS = {
     "fp8_scaled": _blocked("fp8_scaled", ".weight_scale"),
     "int8_scaled": _blocked("int8_scaled", ".weight_scale"),
 }
-MULTIPLES = {"int_packed": 32, "gptq": 8, "awq": 32, "mxfp4_blocks": 32, "mxfp4_packed": 32, "nvfp4_packed": 16,
+MULTIPLES = {"int_packed": 32, "awq": 32, "mxfp4_blocks": 32, "mxfp4_packed": 32, "nvfp4_packed": 16,
              "nvfp4_modelopt": 16}  # of columns, where a format or its settings above need one  # fmt: skip
 
 

@@ -27,7 +27,8 @@ Copies = dict[str, tuple[TensorInfo, TensorInfo]]  # name -> (the tensor, the on
 class Claims:
     """What each (role, layer, expert) of a program is stored as; `ignored` maps tensor names to reasons.
 
-    `copies` maps names of tensors that only repeat another one to (the tensor, the other); they are also in `ignored`.
+    `copies` maps names of tensors that only repeat another one to (the tensor, the other), `zeros` are tensors that
+    must hold nothing but zeros; both are also in `ignored`.
     `nbytes` gives stored bytes by class: one entry per matrix format in use, "vector", and "ignored".
     """
 
@@ -37,6 +38,7 @@ class Claims:
     copies: Copies
     ignored: dict[str, str]
     nbytes: dict[str, int]
+    zeros: tuple[TensorInfo, ...] = ()
 
 
 @dataclass
@@ -95,9 +97,11 @@ def claim(checkpoint: Checkpoint, program: "Program") -> Claims:
             vectors[role, layer, expert] = info
     copies = _copies(search, stems, program)
     patterns = (*program.ignored_tensors, *(quantization.ignored_tensors if quantization else ()))
+    zeros = _zeros(search, stems)
     ignored, unknown = _leftovers(search, copies, patterns)
     _report(checkpoint, search, unknown)
-    return Claims(checkpoint, matrices, vectors, copies, ignored, _sizes(search, matrices, vectors, ignored))
+    sizes = _sizes(search, matrices, vectors, ignored)
+    return Claims(checkpoint, matrices, vectors, copies, ignored, sizes, zeros)
 
 
 def _copies(search: _Search, stems: dict[str, Matrix], program: "Program") -> Copies:
@@ -116,6 +120,14 @@ def _copies(search: _Search, stems: dict[str, Matrix], program: "Program") -> Co
     return copies
 
 
+def _zeros(search: _Search, stems: dict[str, Matrix]) -> tuple[TensorInfo, ...]:
+    """Biases that no step adds: older writers of GPTQ gave one to every matrix."""
+    names = (f"{stem}.bias" for stem, matrix in stems.items() if matrix.format in ("gptq", "awq"))
+    found = [search.tensors[name] for name in names if name in search.tensors and name not in search.used]
+    search.unused |= dict.fromkeys((info.name for info in found), "a bias the model does not have: zeros, or refused")
+    return tuple(found)
+
+
 def _leftovers(
     search: _Search, copies: Copies, ignorable: tuple[tuple[str, str], ...]
 ) -> tuple[dict[str, str], list[str]]:
@@ -123,7 +135,7 @@ def _leftovers(
     ignored = {name: f"repeats {first.name}; compared when loaded" for name, (_, first) in copies.items()}
     ignored |= search.unused
     unknown = []
-    for name in search.tensors.keys() - search.used - copies.keys():
+    for name in search.tensors.keys() - search.used - copies.keys() - search.unused.keys():
         for pattern, reason in patterns:
             if pattern.match(name):
                 ignored[name] = reason

@@ -41,6 +41,10 @@ def load(claims: Claims, progress: Progress | None = None) -> Loaded:
     for name, (info, original) in claims.copies.items():
         if not same_bytes(info, parts[original.name]):
             raise CheckpointError(f"{show(info.file)}: tensor {show(name)} must equal {original.name} by the config")
+    for info in claims.zeros:
+        if read([info])[0].any():
+            raise CheckpointError(f"{show(info.file)}: tensor {show(info.name)}: expected zeros (the model has no such "
+                                  "bias), found other values")  # fmt: skip
     found: dict[Key, Any] = {key: _widened(info, vectors[info.name]) for key, info in claims.vectors.items()}
     for key, matrix in claims.matrices.items():
         stored = {suffix: parts[info.name] for suffix, info in matrix.parts.items()}

@@ -65,6 +65,7 @@ class Finder:
         self.tensors, self.quantization = tensors, quantization
         self.stacks: dict[str, bool] = {}  # stem -> whether anything is stored under it
         self.families: dict[tuple[str, ...], list[ModuleType]] = {}  # suffixes, most first -> modules
+        self.choices: dict[Any, tuple[list[ModuleType], list[tuple[ModuleType, dict[str, int]]]]] = {}
         for module in formats():
             self.families.setdefault(module.suffixes, []).append(module)
 
@@ -74,22 +75,27 @@ class Finder:
         if stack is not None and stack not in self.stacks and (bad := self._open(stack)):
             return Found(None, (bad.name,), part=bad, problem=f"shape {show(list(bad.shape))}, expected one matrix for "
                          "each expert")  # fmt: skip
-        whole = (suffixes for suffixes in self.families if all(stem + suffix in self.tensors for suffix in suffixes))
-        suffixes = next(whole, None)
-        if suffixes is None:
+        for suffixes in self.families:
+            if stem + suffixes[0] in self.tensors and all(stem + suffix in self.tensors for suffix in suffixes[1:]):
+                break
+        else:
             return Found(missing=self._missing(stem) if stack is None or self.stacks[stack] else (stack,))
         modules = self.families[suffixes]
         parts = {suffix: self.tensors[stem + suffix] for suffix in suffixes}
         used = tuple(info.name for info in parts.values())
-        rivals = [module for module in modules
-                  if all(map(allows, module.dtypes, (info.dtype for info in parts.values())))]
+        kind = suffixes, tuple(info.dtype for info in parts.values())
+        if kind not in self.choices:
+            rivals = [module for module in modules if all(map(allows, module.dtypes, kind[1]))]
+            self.choices[kind] = rivals, [(module, params) for module in rivals for params in self._params(module)]
+        rivals, choices = self.choices[kind]
         if not rivals:
             return Found(None, used, part=parts[suffixes[0]], problem=self._dtypes(parts, modules))
-        choices = [(module, params) for module in rivals for params in self._params(module)]
         if not choices:
             names = " or ".join(_name(module) for module in rivals)
             return Found(None, used, part=parts[suffixes[0]], problem=f"the encoding {names}, {self._named()}")
         found = [self._fit(stem, module, params, parts, rows, cols) for module, params in choices]
+        if len(found) == 1:
+            return found[0]
         good = sorted((one for one in found if one.matrix), key=lambda one: len(one.unused))
         good = [one for one in good if len(one.unused) == len(good[0].unused)]
         if len({repr((one.matrix.format, one.matrix.params)) for one in good if one.matrix}) > 1:
@@ -149,8 +155,8 @@ class Finder:
         named = {scheme.format for scheme in self.quantization.schemes} if self.quantization else set()
         absent = []
         for suffixes, modules in self.families.items():
-            if stem + suffixes[0] in self.tensors:
-                names = tuple(stem + suffix for suffix in suffixes if stem + suffix not in self.tensors)
+            names = tuple(stem + suffix for suffix in suffixes if stem + suffix not in self.tensors)
+            if len(names) < len(suffixes):
                 absent.append((not any(_name(module) in named for module in modules), len(names), names))
         return min(absent)[2] if absent else (stem + formats()[-1].suffixes[0],)
 

@@ -1,8 +1,9 @@
 """gptq - 4- or 8-bit integers packed along the columns of W_eff, zero points packed along its rows.
 
-Layout      X.qweight [cols * bits / 32, rows] int32: word (i, r) holds the codes q of row r, columns i * n to
+Layout      X.qweight [ceil(cols * bits / 32), rows] int32: word (i, r) holds the codes q of row r, columns i * n to
                 i * n + n-1, n = 32 / bits, the lowest bits first
-            X.qzeros [groups, rows * bits / 32] int32: word (g, j) holds the zero points v of rows j * n .. j * n + n-1
+            X.qzeros [groups, ceil(rows * bits / 32)] int32: word (g, j) holds the zero points v of rows j * n to
+                j * n + n-1 of group g
             X.scales [groups, rows]: f16, bf16 or f32
             X.g_idx [cols] int32: the group of each column (may be absent without act_order: c // group)
 Semantics   W_eff[r, c] = (q - z) * scale[g, r], g = g_idx[c]; z of row r in group g is
@@ -12,18 +13,19 @@ Semantics   W_eff[r, c] = (q - z) * scale[g, r], g = g_idx[c]; z of row r in gro
             params: bits, group (0: the whole row), symmetric, act_order, zero_offset
 Order       q - z is exact; R1 the product rounds once, RN32; with f16 and bf16 scales it is exact
 Special     q = z times a negative scale is -0
-Errors      cols and rows must be multiples of 32 / bits (group need not divide cols: the last one may be partial); a
-            scale that is nan or inf and a g_idx outside the groups are refused when they are loaded
-Golden      formats/gptq: act_order, distinct_nibbles, groups_v1, groups_v2, int8, symmetric_other_zeros, zero_wraps
-Origin      AutoGPTQ, GPTQModel, Qwen3 GPTQ. Dissent: the decoders of exllama and llama.cpp do not wrap and take 16 for
-            a stored 15; converters that add 1 to whole words carry into the neighbour; kernels on binary16 round the
-            weight to it
+Errors      a scale that is nan or inf and a g_idx outside the groups are refused when they are loaded; the last group
+            and the last words may be partial
+Golden      formats/gptq: act_order, distinct_nibbles, groups_v1, groups_v2, int8, partial_words,
+            symmetric_other_zeros, zero_wraps
+Origin      AutoGPTQ, GPTQModel, Qwen3 GPTQ. Dissent, where a zero point is 0 in a file that stores z - 1: exllama and
+            llama.cpp do not wrap and take 16 for a stored 15; GPTQModel takes 0x1111.. off whole words and adds it
+            again, so that the next zero point in the word is 1 less in its files than here. Elsewhere: kernels on
+            binary16 round the weight to it
 """
 
 import numpy as np
 
 from refmoe import jit
-from refmoe.errors import FormatError
 from refmoe.numerics.small_codes import bit_fields, scales_problem, scales_to_f32
 from refmoe.weight import Weight
 
@@ -41,11 +43,8 @@ def stored_shapes(
     rows: int, cols: int, bits: int, group: int, symmetric: int, act_order: int, zero_offset: int
 ) -> dict:
     """Shapes of the stored tensors of a [rows, cols] matrix."""
-    each = 32 // bits
-    if cols % each or rows % each:
-        raise FormatError(f"{rows} rows and {cols} columns, expected multiples of {each}")
-    groups = -(-cols // group) if group else 1
-    return {".qweight": (cols // each, rows), ".qzeros": (groups, rows // each), ".scales": (groups, rows),
+    each, groups = 32 // bits, -(-cols // group) if group else 1
+    return {".qweight": (-(-cols // each), rows), ".qzeros": (groups, -(-rows // each)), ".scales": (groups, rows),
             ".g_idx": (cols,) if act_order else [None, (cols,)]}  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def _gptq_zero(d, r, g):
     if d[ZEROS] == 0:
         return np.float32(d[ZERO])
     bit, mask = r * d[BITS], (1 << d[BITS]) - 1
-    word = load_u32(d[ZEROS] + (g * (d[ROWS] * d[BITS] >> 5) + (bit >> 5)) * 4)
+    word = load_u32(d[ZEROS] + (g * (d[ROWS] * d[BITS] + 31 >> 5) + (bit >> 5)) * 4)
     return np.float32(((word >> (bit & 31)) + d[ZERO]) & mask)
 
 

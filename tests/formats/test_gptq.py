@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from refmoe import formats
-from refmoe.errors import FormatError
 from tests import quantised, vectors
 from tests.oracles import gptq as oracle
 
@@ -36,8 +35,8 @@ def test_stored_shapes():
     assert found == {".qweight": (256, 768), ".qzeros": (16, 96), ".scales": (16, 768), ".g_idx": [None, (2048,)]}
     assert shapes(768, 2048, 8, 0, 0, 1, 0) == {
         ".qweight": (512, 768), ".qzeros": (1, 192), ".scales": (1, 768), ".g_idx": (2048,)}  # fmt: skip
-    with pytest.raises(FormatError, match="12 rows and 16 columns, expected multiples of 8"):
-        shapes(12, 16, 4, 8, 1, 0, 1)
+    assert shapes(13, 21, 4, 8, 1, 0, 1) == {
+        ".qweight": (3, 13), ".qzeros": (3, 2), ".scales": (3, 13), ".g_idx": [None, (21,)]}  # fmt: skip
 
 
 @pytest.mark.parametrize(("suffix", "values", "problem"), [

@@ -6,7 +6,7 @@ PLACES = {0: 0, 1: 4, 2: 1, 3: 5, 4: 2, 5: 6, 6: 3, 7: 7}  # row of eight -> nib
 
 
 def _decode(rows, cols, params, qweight, qzeros, scales, *, place=PLACES.get, offset=0, sign=-1, zeros=True,
-            product=times, index=None, axes=False):  # fmt: skip
+            product=times, index=None, axes=False, through_gptq=False):  # fmt: skip
     group = params["group"] or cols
     groups, codes, points = cols // group, words(qweight), words(qzeros)
     factors = scale_of(params[".scales"], scales)
@@ -19,6 +19,7 @@ def _decode(rows, cols, params, qweight, qzeros, scales, *, place=PLACES.get, of
         else:
             q = codes[c][r // 8] >> 4 * place(r % 8) & 15
         z = (points[g][r // 8] >> 4 * place(r % 8) & 15) + offset if zeros else 8
+        z = (z - 1 & 15) + 1 if through_gptq else z
         return product(float(q + sign * z), factors[index(r, g, rows, groups) if index else g * rows + r])
 
     return each(rows, cols, element)
@@ -35,6 +36,7 @@ def _with(**changes):
 
 MUTANTS = {
     "Q01": _with(offset=1),
+    "Q02": _with(through_gptq=True),
     "Q04": _with(index=lambda r, g, rows, groups: r * groups + g),
     "Q05": (_with(place=lambda i: i), _with(axes=True), _with(place=lambda i: (0, 2, 4, 6, 1, 3, 5, 7)[i])),
     "Q19": _with(sign=1),

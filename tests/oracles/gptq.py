@@ -23,7 +23,7 @@ def _decode(rows, cols, params, qweight, qzeros, scales, g_idx=None, *, use_zero
             q = q - (mask + 1) * (q > mask >> 1) + (1 << (bits - 1))
         z = 1 << (bits - 1)
         if used:
-            word = zeros[g][r // n]
+            word = int(zeros[g][r // n])
             word += sum(offset << bits * i for i in range(n)) if carry else 0
             z = word >> bits * place(r % n) & mask
             z = z if carry else z + offset
