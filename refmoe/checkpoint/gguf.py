@@ -20,7 +20,7 @@ from refmoe.checkpoint.safetensors import TensorInfo
 from refmoe.checkpoint.strict_json import open_regular, show, what_else
 from refmoe.errors import CheckpointError, FormatError
 
-MAX_HEADER = 256 << 20  # bytes; the header of a model with 164,000 tokens and as many merges has about 8 MB
+MAX_HEADER = 100 << 20  # bytes; the header of a model with 164,000 tokens and as many merges has about 8 MB
 MAX_STRINGS = 3_000_000  # in all arrays together
 MAX_KEYS, MAX_TENSORS, MAX_DIMS = 10_000, 200_000, 4
 MAX_NAME = 1_000  # bytes of a key or of the name of a tensor

@@ -17,6 +17,7 @@ from refmoe.checkpoint.gguf_rope import FREQUENCIES
 from refmoe.checkpoint.made import alternate, latent
 from refmoe.checkpoint.safetensors import TensorInfo
 from refmoe.checkpoint.strict_json import show
+from refmoe.config import MAX_EXPERTS
 from refmoe.errors import CheckpointError
 
 LAYER = re.compile(r"blk\.(0|[1-9][0-9]{0,5})\.(.*)", re.DOTALL)
@@ -113,7 +114,8 @@ def _rows(info: TensorInfo, name: str, first: int, count: int) -> TensorInfo:
 
 def _stack(info: TensorInfo, where: str, words: dict[str, str], parts: list[str], kind: str) -> Iterator[TensorInfo]:
     """One tensor for each expert; a fused stack has the rows of gate, then those of up."""
-    if len(info.shape) != (3 if kind == "weight" else 2) or info.shape[1] % len(parts):
+    good = len(info.shape) == (3 if kind == "weight" else 2) and info.shape[0] <= MAX_EXPERTS
+    if not good or info.shape[1] % len(parts):
         raise CheckpointError(f"{show(info.file)}: tensor {show(info.name)}: no stack of experts: {list(info.shape)}")
     for expert in range(info.shape[0]):
         one = _rows(info, info.name, expert, 1)

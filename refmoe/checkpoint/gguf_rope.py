@@ -9,22 +9,19 @@ is in every published model.
 """
 
 import math
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from refmoe.checkpoint.gguf import decimal
+from refmoe.checkpoint.gguf_metadata import Metadata
 from refmoe.checkpoint.reading import read
-
-if TYPE_CHECKING:
-    from refmoe.checkpoint.gguf_config import Metadata
+from refmoe.config import round32
 
 FREQUENCIES = "rope_freqs.weight"
 LOW, HIGH, LENGTH = 1.0, 4.0, 8192
 CLOSE = 1e-5  # relative: the divisors were computed in binary32 by others
 
 
-def rope(m: "Metadata", config: dict[str, Any]) -> dict[str, Any]:
+def rope(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
     """rope_theta and rope_scaling."""
     theta = m.take("rope.freq_base", "a number", 10000.0)
     size = config.get("head_dim") or config.get("qk_rope_head_dim") or \
@@ -39,7 +36,7 @@ def rope(m: "Metadata", config: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _scaling(m: "Metadata", config: dict[str, Any]) -> dict[str, Any] | None:
+def _scaling(m: Metadata, config: dict[str, Any]) -> dict[str, Any] | None:
     kind = m.take("rope.scaling.type", "a string", "none")
     m.take("rope.scaling.finetuned", "true or false", word="how the model was trained")
     if kind == "none":
@@ -71,12 +68,12 @@ def _ten_times(tenth: float) -> float:
     """The shortest decimal whose tenth, in binary32, is `tenth`."""
     for digits in range(1, 17):
         value = round(10 * tenth, digits)
-        if np.float32(0.1 * value) == np.float32(tenth):
+        if round32(0.1 * value) == round32(tenth):
             return value
     return 10 * tenth
 
 
-def _llama3(m: "Metadata", theta: float, size: int) -> dict[str, Any] | None:
+def _llama3(m: Metadata, theta: float, size: int) -> dict[str, Any] | None:
     info = m.model.tensors[FREQUENCIES]
     if info.dtype != "F32" or info.shape != (size // 2,):
         raise m.error(FREQUENCIES, f"{size // 2} numbers in F32", f"{list(info.shape)} in {info.dtype}")

@@ -280,6 +280,9 @@ def test_deepseek_without_the_newer_keys(tmp_path):
 SPOILED = {
     "architecture": ({"general.architecture": "falcon"}, "general.architecture: expected one of deepseek2, glm4moe"),
     "no_architecture": ({"general.architecture": None}, "general.architecture: expected one of"),
+    "architecture_array": ({"general.architecture": (["u32"], [1, 2])}, "expected one of deepseek2"),
+    "type_array": ({"general.type": (["str"], ["model"])}, "general.type: expected model, found an array of 1"),
+    "eos_text": ({"tokenizer.ggml.eos_token_id": "2"}, "eos_token_id: expected a token id, found 2"),
     "adapter": ({"general.type": "adapter"}, "general.type: expected model, found adapter"),
     "old_quants": ({"general.quantization_version": 1}, "general.quantization_version: expected 2, found 1"),
     "unknown_key": ({"llama.attention.softcap": 3.0}, "llama.attention.softcap: expected a known key"),
@@ -308,7 +311,9 @@ SPOILED = {
     "eps": ({"llama.attention.layer_norm_rms_epsilon": 0.0}, "rms_norm_eps"),
     "rope_base": ({"llama.rope.freq_base": 0.0}, "rope_theta"),
     "layers": ({"llama.block_count": 3}, "missing tensors: model.layers.2."),
-    "no_layers": ({"llama.block_count": 0}, "num_hidden_layers"),
+    "no_layers": ({"llama.block_count": 0}, "block_count: expected 1 to 10000 layers, found 0"),
+    "four_billion_layers": ({"llama.block_count": (1 << 32) - 1}, "expected 1 to 10000 layers, found 4294967295"),
+    "negative_layers": ({"llama.block_count": ("i32", -1)}, "expected 1 to 10000 layers, found -1"),
 }  # fmt: skip
 
 
