@@ -38,6 +38,7 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Programs", "archs", (
         "program", "rope", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe",
         "qwen2_moe", "olmoe", "deepseek_v3", "deepseek_v2", "kimi_k2", "gpt_oss", "glm4_moe",
+        "dots1", "flex_olmo", "glm4_moe_lite", "minimax_m2",
     )),
     ("Sampling", "", ("sampler",)),
     ("Files", "", ("trace", "golden", "conformance")),

@@ -79,9 +79,12 @@ def load(folder: Path, dtype):
     return model.eval()
 
 
-def ranking(router, logits):
-    """Expert ids, best first: by logit; of routers with a bias by sigmoid + bias; closed groups come last."""
-    bias, groups = getattr(router, "e_score_correction_bias", None), getattr(router, "num_group", None) or 1
+def ranking(router, logits, bias=None):
+    """Expert ids, best first: by logit; of routers with a bias by sigmoid + bias; closed groups come last.
+
+    `bias`: one that the router is called with, if it has none of its own.
+    """
+    bias, groups = getattr(router, "e_score_correction_bias", bias), getattr(router, "num_group", None) or 1
     scores = logits if bias is None else torch.sigmoid(logits) + bias.double()
     if groups > 1 and getattr(router, "topk_method", "") != "greedy":
         members = scores.reshape(len(scores), groups, -1)
@@ -97,7 +100,7 @@ def forward(model, ids):
 
     def hook(layer):
         def keep(module, inputs, output):
-            found[layer] = module, output
+            found[layer] = module, inputs[1:], output
 
         return keep
 
@@ -110,8 +113,8 @@ def forward(model, ids):
     for handle in hooks:
         handle.remove()
     scores, chosen = {}, {}
-    for layer, (router, (raw, _, indices)) in found.items():
-        ranked = ranking(router, raw.double())[:, : indices.shape[1]]
+    for layer, (router, biases, (raw, _, indices)) in found.items():
+        ranked = ranking(router, raw.double(), *biases)[:, : indices.shape[1]]
         if not torch.equal(ranked.sort(-1).values, indices.sort(-1).values):
             raise SystemExit(f"layer {layer}: the router's choice is not what its logits, bias and groups say")
         scores[layer], chosen[layer] = raw, ranked

@@ -135,7 +135,8 @@ def facts(name: str, folder: Path, seed: int) -> tuple[dict, trace.Trace, refmoe
     for key, array in whole.items():
         if key.endswith("router_logits"):
             layer = re.search(r"layers\.\d+", key)[0]
-            bias = biases.get(f"model.{layer}.mlp.gate.e_score_correction_bias")
+            names = (f"model.{layer}.{part}.e_score_correction_bias" for part in ("mlp.gate", "block_sparse_moe"))
+            bias = next((biases[name] for name in names if name in biases), None)
             cuts.append(margin(array, bias, model.program.dims))
     cut = min(cuts, default=None)
     found = {

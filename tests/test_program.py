@@ -25,19 +25,22 @@ from refmoe.steps import matrix, step, vector
 LATENT = ({"q_lora_rank": None}, {"attention_bias": True, "norm_topk_prob": False}, {"first_k_dense_replace": 9})
 VARIANTS = {
     "llama": ({"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},),
+    "dots1": ({"attention_bias": True, "sliding_window": 5, "max_window_layers": 1, "norm_topk_prob": False},),
+    "flex_olmo": ({"attention_bias": True, "norm_topk_prob": True},),
     "glm4_moe": ({"use_qk_norm": True, "norm_topk_prob": False},),
     "gpt_oss": ({"attention_bias": False, "layer_types": ["full_attention"] * 4},),
     "olmoe": ({"attention_bias": True, "clip_qkv": 2.5, "norm_topk_prob": True},),
     "qwen3": ({"attention_bias": True, "use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},),
     "qwen2_moe": ({"mlp_only_layers": [1], "norm_topk_prob": True, "qkv_bias": False},),
     "qwen3_moe": ({"mlp_only_layers": [1], "norm_topk_prob": False, "attention_bias": True},),
-    **dict.fromkeys(("deepseek_v3", "kimi_k2"), LATENT),
+    **dict.fromkeys(("deepseek_v3", "kimi_k2", "glm4_moe_lite"), LATENT),
     "deepseek_v2": (*LATENT, {"topk_method": "group_limited_greedy", "n_group": 5, "topk_group": 2}),
 }
 TRACE_NAMES = (
     "attn_norm q k v q_norm k_norm q_rope k_rope attn o attn_out ffn_norm router_logits route_ids route_weights "
     "expert_gate expert_up expert_act expert_down combine ffn_out gate up act down "
     "shared_gate shared_up shared_act shared_down shared_gate_logit shared moe q_clip k_clip v_clip expert_gate_up "
+    "o_norm moe_norm "
     "q_a q_a_norm q_nope q_pe kv_a latent k_pe kv_a_norm q_latent attn_latent"
 )
 
@@ -154,7 +157,7 @@ def test_unknown_model_type(value):
 
 
 def test_no_model_type_and_no_object():
-    with pytest.raises(ConfigError, match=r"model_type: expected one of .*llama, mistral"):
+    with pytest.raises(ConfigError, match=r"model_type: expected one of .*llama, minimax_m2"):
         build({})
     for value in (None, [], "x", 3):
         with pytest.raises(ConfigError, match="top level: expected an object"):

@@ -12,19 +12,16 @@ from functools import partial
 from refmoe.archs import parts
 from refmoe.assemble import assemble
 from refmoe.config import Config, latent, rope, round32, sizes
-from refmoe.steps import Attr, Step, Tables, matrix, vector
+from refmoe.steps import Tables
 
-SHARED = parts.LAYER + "mlp.shared_experts."
 TENSORS = {
     **parts.MODEL,
     **parts.QKV_BIAS,
     **parts.HEAD_NORMS,
     **parts.DENSE,
     **parts.EXPERTS,
-    "router_bias": vector(parts.LAYER + "mlp.gate.e_score_correction_bias", "E"),
-    "s_gate": matrix(SHARED + "gate_proj", "S,H"),
-    "s_up": matrix(SHARED + "up_proj", "S,H"),
-    "s_down": matrix(SHARED + "down_proj", "H,S"),
+    **parts.SHARED_EXPERTS,
+    **parts.ROUTER_BIAS,
 }
 FIXED = {
     **sizes.FIXED,
@@ -45,10 +42,7 @@ def tables(c: Config) -> Tables:
     if "sparse" in layers:
         latent.groups(c, d)
         d["factor"] = round32(c.number("routed_scaling_factor", default=1.0, reason="times the weights of experts"))
-        renormalised = c.flag("norm_topk_prob", default=True)
-        op = "route_sigmoid_groups_renorm" if renormalised else "route_sigmoid_groups"
-        attrs: dict[str, Attr] = {"k": "K", "groups": "groups", "open_groups": "open_groups", "factor": "factor"}
-        route = Step(("route_ids", "route_weights"), op, ("router_logits",), ("router_bias",), attrs)
+        route = parts.route_sigmoid(c.flag("norm_topk_prob", default=True))
         halves["sparse"] = parts.sparse(route, shared=parts.SHARED if "S" in d else ())
     d["Q"] = rope.rotated(c, d["D"], 0.5)
     bias = "qkv" if c.flag("attention_bias", default=False) else ""

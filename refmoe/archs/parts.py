@@ -35,6 +35,12 @@ EXPERTS = {
     "e_up": matrix(LAYER + "mlp.experts.{e}.up_proj", "M,H"),
     "e_down": matrix(LAYER + "mlp.experts.{e}.down_proj", "H,M"),
 }
+SHARED_EXPERTS = {
+    "s_gate": matrix(LAYER + "mlp.shared_experts.gate_proj", "S,H"),
+    "s_up": matrix(LAYER + "mlp.shared_experts.up_proj", "S,H"),
+    "s_down": matrix(LAYER + "mlp.shared_experts.down_proj", "H,S"),
+}
+ROUTER_BIAS = {"router_bias": vector(LAYER + "mlp.gate.e_score_correction_bias", "E")}
 
 
 def project(out: str, source: str, weight: str, bias: str | None = None) -> Step:
@@ -116,6 +122,13 @@ def sparse(route: str | Step, shared: tuple[Step, ...] = ()) -> tuple[Step, ...]
         *moe,
         step("ffn_out", "add", f"attn_out {moe[-1].out[0] if moe else 'combine'}"),
     )
+
+
+def route_sigmoid(renormalised: bool) -> Step:
+    """Routing by sigmoid scores, with a bias and groups for the choice only."""
+    op = "route_sigmoid_groups_renorm" if renormalised else "route_sigmoid_groups"
+    attrs: dict[str, Attr] = {"k": "K", "groups": "groups", "open_groups": "open_groups", "factor": "factor"}
+    return Step(("route_ids", "route_weights"), op, ("router_logits",), ("router_bias",), attrs)
 
 
 SHARED = (

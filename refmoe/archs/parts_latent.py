@@ -6,7 +6,6 @@ from refmoe.config import Config, latent, round32, sizes
 from refmoe.steps import Attr, Dims, Step, Tables, matrix, step, vector
 
 SELF = parts.LAYER + "self_attn."
-SHARED = parts.LAYER + "mlp.shared_experts."
 TENSORS = {
     **{role: tensor for role, tensor in parts.MODEL.items() if role not in ("wk", "wv")},
     **parts.DENSE,
@@ -22,10 +21,8 @@ TENSORS = {
     "bkv_a": vector(SELF + "kv_a_proj_with_mqa.bias", "C"),
     "kv_a_norm": vector(SELF + "kv_a_layernorm.weight", "R"),
     "wkv_b": matrix(SELF + "kv_b_proj", "N*W,R"),
-    "router_bias": vector(parts.LAYER + "mlp.gate.e_score_correction_bias", "E"),
-    "s_gate": matrix(SHARED + "gate_proj", "S,H"),
-    "s_up": matrix(SHARED + "up_proj", "S,H"),
-    "s_down": matrix(SHARED + "down_proj", "H,S"),
+    **parts.SHARED_EXPERTS,
+    **parts.ROUTER_BIAS,
 }
 FIXED = {**sizes.FIXED, "mlp_bias": sizes.NO_BIAS}
 IGNORED = {
@@ -97,7 +94,4 @@ def sigmoid_tables(c: Config) -> Tables:
     })  # fmt: skip
     latent.groups(c, d)
     d["factor"] = round32(c.number("routed_scaling_factor", reason="times the weights of experts"))
-    op = "route_sigmoid_groups_renorm" if c.flag("norm_topk_prob") else "route_sigmoid_groups"
-    attrs: dict[str, Attr] = {"k": "K", "groups": "groups", "open_groups": "open_groups", "factor": "factor"}
-    route = Step(("route_ids", "route_weights"), op, ("router_logits",), ("router_bias",), attrs)
-    return tables(c, d, layers, route, turn)
+    return tables(c, d, layers, parts.route_sigmoid(c.flag("norm_topk_prob")), turn)

@@ -4,7 +4,7 @@ import decimal
 from decimal import Decimal
 from fractions import Fraction
 
-from refmoe.config import MAX_EXPERTS, MAX_LAYERS, Config, rope, round32
+from refmoe.config import MAX_EXPERTS, MAX_LAYERS, REQUIRED, Config, rope, round32
 from refmoe.steps import Dims
 
 NORM_EPS = 1e-6  # of the two latent norms: the classes in the checkpoints' own code take no other
@@ -53,10 +53,18 @@ def scale(c: Config, width: int, turns: dict) -> float:
 
 def layers(c: Config, d: Dims) -> tuple[str, ...]:
     """"dense" or "sparse" for each layer; sets F, E, K, M, S where they are needed."""
-    first = c.integer("first_k_dense_replace", low=0, reason="which layers have experts")
-    period = c.integer("moe_layer_freq", default=1, reason="which layers have experts")
+    reason = "which layers have experts"
+    stated = c.items("mlp_layer_types", str, f"{d['L']} times dense or sparse", reason=reason)
+    first = c.integer("first_k_dense_replace", low=0, default=0 if stated else REQUIRED, reason=reason)
+    period = c.integer("moe_layer_freq", default=1, reason=reason)
     experts = c.integer("n_routed_experts", "num_local_experts", "num_experts", high=MAX_EXPERTS, default=None)
     kinds = tuple("sparse" if experts and n >= first and n % period == 0 else "dense" for n in range(d["L"]))
+    if stated is not None:
+        if len(stated) != d["L"] or not set(stated) <= {"dense", "sparse"} or (not experts and "sparse" in stated):
+            raise c.error("mlp_layer_types", f"{d['L']} times dense or sparse")
+        if c.has("first_k_dense_replace") and kinds != tuple(stated):
+            raise c.error("first_k_dense_replace", "the same layers as mlp_layer_types")
+        kinds = tuple(stated)
     if "dense" in kinds:
         d["F"] = c.integer("intermediate_size")
     else:

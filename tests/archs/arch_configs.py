@@ -116,6 +116,38 @@ EXTRA |= {
         "topk_group": 1,
         "use_qk_norm": False,
     },
+    "dots1": {
+        "attention_bias": False,
+        "first_k_dense_replace": 1,
+        "max_window_layers": 4,
+        "moe_intermediate_size": 28,
+        "n_routed_experts": 5,
+        "n_shared_experts": 2,
+        "norm_topk_prob": True,
+        "num_experts_per_tok": 3,
+        "routed_scaling_factor": 2.5,
+        "scoring_func": "noaux_tc",
+        "sliding_window": None,
+    },
+    "minimax_m2": {
+        "attn_type_list": [1, 1, 1, 1],
+        "num_experts_per_tok": 3,
+        "num_local_experts": 5,
+        "qk_norm_type": "per_layer",
+        "rotary_dim": 8,
+        "scoring_func": "sigmoid",
+        "shared_intermediate_size": 0,
+        "use_mtp": True,
+        "use_qk_norm": True,
+        "use_routing_bias": True,
+    },
+    "flex_olmo": {
+        "attention_bias": False,
+        "norm_topk_prob": False,
+        "num_experts": 5,
+        "num_experts_per_tok": 3,
+    },
+    "glm4_moe_lite": LATENT | {"n_group": 5, "topk_group": 2, "num_nextn_predict_layers": 1},
 }
 FAMILIES = tuple(EXTRA)
 
