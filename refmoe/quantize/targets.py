@@ -1,0 +1,68 @@
+"""targets - the encodings that `refmoe quantize` writes: which format of ours, its encoder, and what the config says.
+
+int4-g32, int4-g128  compressed-tensors pack-quantized, symmetric, one bf16 scale for 32 or 128 weights of a row
+int4-g128-asym       the same with zero points
+int8                 compressed-tensors pack-quantized, symmetric, one bf16 scale for each row
+fp8                  e4m3, one f32 scale for 128 x 128 weights, as DeepSeek-V3 and Qwen3 FP8 files
+mxfp4                compressed-tensors mxfp4-pack-quantized, a power of two for 32 weights of a row
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from refmoe.quantize import encoders
+from refmoe.quantize.encoders import Parts
+
+
+@dataclass(frozen=True)
+class Target:
+    """One encoding. `multiple`: what the number of columns must be a multiple of; others are left as they are."""
+
+    name: str
+    format: str
+    params: dict[str, Any]
+    multiple: int
+    encode: Callable[[np.ndarray], Parts]
+    config: Callable[[list[str]], dict[str, Any]]  # patterns of modules that are left plain -> quantization_config
+
+
+def _compressed(layout: str, weights: dict[str, Any]) -> Callable[[list[str]], dict[str, Any]]:
+    def config(plain: list[str]) -> dict[str, Any]:
+        common: dict[str, Any] = {"actorder": None, "block_structure": None, "dynamic": False, "observer": "minmax",
+                  "observer_kwargs": {}}  # fmt: skip
+        group = {"input_activations": None, "output_activations": None, "targets": ["Linear"],
+                 "weights": common | weights}  # fmt: skip
+        return {"config_groups": {"group_0": group}, "format": layout, "ignore": plain, "kv_cache_scheme": None,
+                "quant_method": "compressed-tensors", "quantization_status": "compressed"}  # fmt: skip
+
+    return config
+
+
+def _packed(name: str, bits: int, group: int, symmetric: bool) -> Target:
+    """Integers; group 0 is one scale for each row."""
+    weights = {"num_bits": bits, "type": "int", "symmetric": symmetric, "strategy": "group" if group else "channel",
+               "group_size": group or None}  # fmt: skip
+    return Target(name, "int_packed", {"bits": bits, "group": group, "symmetric": int(symmetric)}, group or 1,
+                  partial(encoders.int_packed, bits=bits, group=group, symmetric=symmetric),
+                  _compressed("pack-quantized", weights))  # fmt: skip
+
+
+def _fp8(plain: list[str]) -> dict[str, Any]:
+    return {"activation_scheme": "dynamic", "fmt": "e4m3", "modules_to_not_convert": plain, "quant_method": "fp8",
+            "weight_block_size": [128, 128]}  # fmt: skip
+
+
+TARGETS = {target.name: target for target in (
+    _packed("int4-g32", 4, 32, True),
+    _packed("int4-g128", 4, 128, True),
+    _packed("int4-g128-asym", 4, 128, False),
+    _packed("int8", 8, 0, True),
+    Target("fp8", "fp8_block", {"block_rows": 128, "block_cols": 128}, 1, partial(encoders.fp8_block, block=128), _fp8),
+    Target("mxfp4", "mxfp4_packed", {}, 32, encoders.mxfp4,
+           _compressed("mxfp4-pack-quantized", {"num_bits": 4, "type": "float", "symmetric": True, "strategy": "group",
+                                                "group_size": 32, "scale_dtype": "torch.uint8"})),
+)}  # fmt: skip
