@@ -21,7 +21,7 @@ from refmoe import checkpoint, formats, program
 from refmoe.checkpoint.matrices import Matrix
 from refmoe.checkpoint.safetensors import TensorInfo
 from refmoe.errors import CheckpointError, UsageError
-from refmoe.quantize import encoders
+from refmoe.quantize.encoders import Parts, plain
 from refmoe.quantize.targets import TARGETS, Target
 from refmoe.weight import Weight
 
@@ -71,7 +71,7 @@ class Item(NamedTuple):
     stem: str
     role: str
     matrix: Matrix | None
-    encode: Callable[[np.ndarray], encoders.Parts] | None
+    encode: Callable[[np.ndarray], Parts] | None
     infos: tuple[TensorInfo, ...]
 
     @property
@@ -129,12 +129,12 @@ def _items(claims: Any, built: program.Program, target: Target, experts_only: bo
         seen.add(stem)
         if first.parts or first.name.endswith("]"):
             raise UsageError(f"{built.arch}: {first.name}: experts stored as one stack cannot be written again")
-        plain = suffix == ".weight" and len(infos) == 1 and matrix.format in ("f32", "bf16", "f16")
+        stored_plain = suffix == ".weight" and len(infos) == 1 and matrix.format in ("f32", "bf16", "f16")
         chosen = layer is not None and role not in KEPT and (expert is not None or not experts_only)
         if chosen and matrix.cols % target.multiple:
             report.kept[stem] = f"{matrix.cols} columns, no multiple of {target.multiple}"
             chosen = False
-        encode = target.encode if chosen else None if plain else encoders.plain
+        encode = target.encode if chosen else None if stored_plain else plain
         yield Item(stem, role, matrix, encode, infos)
     for (role, _, _), info in claims.vectors.items():
         if info.parts or info.name.endswith("]"):
@@ -217,10 +217,10 @@ class _Shard:
         self.count(self.done)
 
 
-def _entry(item: Item, w: np.ndarray, parts: encoders.Parts, target: Target) -> Entry:
+def _entry(item: Item, w: np.ndarray, parts: Parts, target: Target) -> Entry:
     """How far the encoded matrix is from the source, by the format's own decode."""
     params: dict[str, Any]
-    format, params = ("bf16", {}) if item.encode is encoders.plain else (target.format, target.params)
+    format, params = ("bf16", {}) if item.encode is plain else (target.format, target.params)
     suffixes = formats.get(format).suffixes
     kinds = {suffix: dtype for suffix, (dtype, _) in parts.items()}
     stored = {suffix: np.ascontiguousarray(array).reshape(-1).view(np.uint8) for suffix, (_, array) in parts.items()

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from refmoe.quantize import encoders
-from refmoe.quantize.encoders import Parts
+from refmoe.quantize.encoders import Parts, fp8_block, int_packed, mxfp4
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def _packed(name: str, bits: int, group: int, symmetric: bool) -> Target:
     weights = {"num_bits": bits, "type": "int", "symmetric": symmetric, "strategy": "group" if group else "channel",
                "group_size": group or None}  # fmt: skip
     return Target(name, "int_packed", {"bits": bits, "group": group, "symmetric": int(symmetric)}, group or 1,
-                  partial(encoders.int_packed, bits=bits, group=group, symmetric=symmetric),
+                  partial(int_packed, bits=bits, group=group, symmetric=symmetric),
                   _compressed("pack-quantized", weights))  # fmt: skip
 
 
@@ -61,8 +60,8 @@ TARGETS = {target.name: target for target in (
     _packed("int4-g128", 4, 128, True),
     _packed("int4-g128-asym", 4, 128, False),
     _packed("int8", 8, 0, True),
-    Target("fp8", "fp8_block", {"block_rows": 128, "block_cols": 128}, 1, partial(encoders.fp8_block, block=128), _fp8),
-    Target("mxfp4", "mxfp4_packed", {}, 32, encoders.mxfp4,
+    Target("fp8", "fp8_block", {"block_rows": 128, "block_cols": 128}, 1, partial(fp8_block, block=128), _fp8),
+    Target("mxfp4", "mxfp4_packed", {}, 32, mxfp4,
            _compressed("mxfp4-pack-quantized", {"num_bits": 4, "type": "float", "symmetric": True, "strategy": "group",
                                                 "group_size": 32, "scale_dtype": "torch.uint8"})),
 )}  # fmt: skip
