@@ -39,7 +39,7 @@ def of_pieces(source: Source, pieces: list[tuple[str, float, int]], trainer: dic
         raise source.fail("two pieces have the same text" if pieces else "not a SentencePiece model: it has no pieces")
     added = _added(source, pieces, ids)
     prefix = normal.get(3, 1) == 1
-    special = {n: ids_piece for n, (ids_piece, _, kind) in enumerate(pieces) if kind == CONTROL}
+    special = {number: piece for piece, number in ids.items() if pieces[number][2] == CONTROL}
     return {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
         "normalizer": _normalizer(source, normal),
@@ -69,13 +69,18 @@ def _settings(parts: list, field: int) -> dict[int, Any]:
 
 
 def _added(source: Source, pieces: list, ids: dict[str, int]) -> list[dict[str, Any]]:
-    """Control pieces, symbols that are never cut, and what tokenizer_config.json adds behind the pieces."""
+    """Control pieces, symbols that are never cut, and what tokenizer_config.json adds behind the pieces. It may also
+    give control pieces other names (files of one vocabulary differ in them); `ids` then has these."""
     found = {n: added_token(n, piece, kind != USER) for n, (piece, _, kind) in enumerate(pieces)
              if kind in (UNKNOWN, CONTROL, USER)}  # fmt: skip
     for number, entry in added_tokens(source).items():
-        if ids.get(entry["content"], number) != number or (number < len(pieces) and entry["content"] not in ids):
+        other = number < len(pieces) and entry["content"] not in ids
+        if ids.get(entry["content"], number) != number or (other and pieces[number][2] != CONTROL):
             raise source.fail(f"added_tokens_decoder: token {show(entry['content'], 40)} has the id of another piece, "
                               f"{number}")  # fmt: skip
+        if other:
+            del ids[pieces[number][0]]
+            ids[entry["content"]] = number
         found[number] = entry
     return [found[number] for number in sorted(found)]
 

@@ -85,6 +85,9 @@ def test_added_tokens_and_user_symbols(tmp_path):
     assert tokenizer.encode("<sep>a", add_special=False) == [259, 261]
     assert tokenizer.encode("<|im_end|>", add_special=False, parse_special=True) == [270]
     assert 270 not in tokenizer.encode("<|im_end|>")
+    renamed = load(tmp_path / "c", user, added_tokens_decoder={"1": {"content": "<begin>", "special": True}})
+    assert renamed.encode("a") == [1, 260, 261] and renamed.encode("<begin>", parse_special=True) == [1, 1]
+    assert 1 not in renamed.encode("<s>", add_special=False, parse_special=True)
     with pytest.raises(TokenizerError, match="has the id of another piece, 5"):
         load(tmp_path / "b", user, added_tokens_decoder={"5": {"content": "<x>"}})
 
