@@ -35,8 +35,9 @@ def record(model: Any, ids: Sequence[int], path: str | Path, points: Iterable[st
     wanted, found, handles = tuple(points), dict[str, Any](), []
 
     def keep(name: str, value: Any) -> None:
-        if isinstance(value, torch.Tensor) and any(point in name for point in wanted):
-            found.setdefault(name, value.detach().cpu())
+        plain = isinstance(value, torch.Tensor) and not value.is_complex()  # a rotary table may be complex
+        if plain and any(point in name for point in wanted):
+            found.setdefault(name, value.detach().cpu().clone())  # what comes after may change it in place
 
     def hook(name: str):
         def after(module: Any, args: Any, kwargs: Any, output: Any) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from refmoe import signature
 from refmoe.comparison.names import width
+from refmoe.comparison.ties import untied
 from refmoe.comparison.values import Chosen, NotRecorded, Place, Values
 from refmoe.errors import TraceError
 from refmoe.verifier.judge import answer
@@ -94,10 +95,28 @@ class Replay(Values):
         inputs = self.question(place, chosen, stretch)
         results = {label: _cut(array, chosen) for label, (_, array) in shown.items()}
         expected = {label: _cut(ours[name], chosen) for label, (name, _) in shown.items()}
+        tied = self._untie(place, inputs, results, expected)
         question = Question(step.op, inputs, results, expected, profile, names[0])
         entry.verdict, entry.judged = answer(question, diagnosis=not stretch), len(chosen.rows)
+        if tied:
+            for output in entry.verdict.outputs:
+                output.status = WITHIN if output.status == EXACT else output.status
+            entry.verdict.outputs[0].excused += tied
+            entry.verdict.notes.append(f"{len(tied)} rows chose another of experts with equal logits (R15)")
         self._whole(entry.verdict, chosen)
         return entry
+
+    def _untie(self, place: "Place", inputs: dict, results: dict, expected: dict) -> list[int]:
+        """Rows whose other choice is a tie that the declared type of the logits made; their ids become ours."""
+        if not place.step.op.startswith("route_") or "ids" not in results:
+            return []
+        source, out = self.source(place, place.step.inputs[0])
+        if self.profile.where(source.step.op, self.name(source, out)).output == "f32":
+            return []
+        logits = inputs["logits"] if isinstance(inputs["logits"], np.ndarray) else inputs["logits"].v
+        bias = np.broadcast_to(inputs.get("bias", 0.0), logits.shape)
+        results["ids"], tied = untied(results["ids"], expected["ids"], np.stack([logits, bias], axis=-1))
+        return tied
 
     def _whole(self, verdict: Verdict, chosen: "Chosen") -> None:
         """Indices of the verdict count in the whole array."""
