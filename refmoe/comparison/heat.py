@@ -46,8 +46,8 @@ def cell(verdict: Facts | None, title: str, mark: str = "") -> str:
 
 
 def _times(worst: float) -> str:
-    """A factor in four characters."""
-    if not 1.0 < worst < math.inf:
+    """A factor in a few characters."""
+    if not 1.0 < worst < 1e9:  # nothing was allowed, or it is no number
         return "✗"
     return f"{worst:.1f}×" if worst < 10 else f"{worst:.0f}×" if worst < 1000 else f"1e{math.log10(worst):.0f}"
 
@@ -62,18 +62,22 @@ def steps(facts: Facts) -> str:
         names = list(dict.fromkeys([*step["steps"], step["point"]]))
         for name in names:
             row, word = _place(name)
-            _insert(columns.setdefault(row[1], []), word, names)
+            column = columns.setdefault(row[1], [])
+            if word not in column:
+                column.append(word)
             mark = "?" if step["verdict"] is None else ""
-            mine = name == step["point"] or (step["op"].startswith("route") and name in names[-2:])
+            mine = name not in step["fused"]
             new = (step["verdict"] if mine else None, f"{name} ({step['op']})", mark if mine else "↦")
             if _rank(new) >= _rank(grid.get((row, word))):
                 grid[row, word] = new
     order = _order(columns)
     rows = sorted({row for row, _ in grid})
+    absent = {_place(name) for name in facts["not_judged"]}
     head = "".join(f"<th><span>{text(word)}</span></th>" for word in order)
     lines = []
     for row in rows:
-        cells = "".join(cell(*grid[row, word]) if (row, word) in grid else cell(None, word) for word in order)
+        cells = "".join(cell(*grid[row, word]) if (row, word) in grid else cell(None, word) if (row, word) in absent
+                        else "<td></td>" for word in order)  # fmt: skip
         lines.append(f"<tr><th>{_label(row)}</th>{cells}</tr>")
     return (f'{LEGEND}<div class="scroll tall"><table class="map"><thead><tr><th></th>{head}</tr></thead>'
             f"<tbody>{''.join(lines)}</tbody></table></div>")  # fmt: skip
@@ -84,11 +88,6 @@ def _place(name: str) -> tuple[tuple[int, int], str]:
     step, layer, word = _POINT.fullmatch(name).groups()  # type: ignore[union-attr]
     depth = int(layer) if layer is not None else -1 if word == "embed" else 1 << 30
     return (int(step is not None), depth), word
-
-
-def _insert(columns: list[str], word: str, names: list[str]) -> None:
-    if word not in columns:
-        columns.append(word)
 
 
 def _order(columns: dict[int, list[str]]) -> list[str]:
@@ -103,7 +102,8 @@ def _order(columns: dict[int, list[str]]) -> list[str]:
                 merged.insert(at, word)
                 at += 1
     tail = columns.get(1 << 30, [])
-    return [word for word in merged if word not in tail] + [word for word in merged if word in tail]
+    head = columns.get(-1, [])
+    return [*head, *(word for word in merged if word not in (*head, *tail)), *tail]
 
 
 def _rank(entry: tuple[Facts | None, str, str] | None) -> float:
@@ -130,7 +130,8 @@ def cases(verdicts: list[Facts]) -> str:
         for first in range(0, len(cells), 24):
             name = text(op) if first == 0 else ""
             lines.append(f"<tr><th>{name}</th>{''.join(cells[first : first + 24])}</tr>")
-    return f'{LEGEND}<div class="scroll"><table class="map"><tbody>{"".join(lines)}</tbody></table></div>' if lines else ""
+    body = "".join(lines)
+    return f'{LEGEND}<div class="scroll"><table class="map"><tbody>{body}</tbody></table></div>' if lines else ""
 
 
 def free(found: Facts | None) -> str:
@@ -169,17 +170,19 @@ def _plot(points: list[Facts]) -> str:
                    f'<text x="44" y="{y(v) + 4:.1f}" text-anchor="end">1e{v}</text>'
                    for v in range(low, high + 1, every))  # fmt: skip
     dots = "".join(f'<circle cx="{x(n):.1f}" cy="{y(v):.1f}" r="2.6" fill="var(--accent)">'
-                   f"<title>{text(points[n]['point'])}: 1e{v:.1f}</title></circle>" for n, v in known[:4000])  # fmt: skip
-    marks, last = "", None
+                   f"<title>{text(points[n]['point'])}: 1e{v:.1f}</title></circle>"
+                   for n, v in known[:4000])  # fmt: skip
+    marks, last, marked = "", None, -1e9
     for n, point in enumerate(points):
         row = _place(point["point"])[0]
-        if row != last and row[1] >= 0 and (last is None or x(n) - marks_at > 46):
+        if row != last and row[1] >= 0 and x(n) - marked > 46:
             marks += (f'<line x1="{x(n):.1f}" x2="{x(n):.1f}" y1="10" y2="{HIGH - 30}" stroke="var(--line)"/>'
                       f'<text x="{x(n) + 3:.1f}" y="{HIGH - 12}">{_short(row)}</text>')  # fmt: skip
-            marks_at, last = x(n), row
+            marked, last = x(n), row
     return (f'<svg viewBox="0 0 {WIDE} {HIGH}" role="img" aria-label="relative differences in order of execution">'
-            f'{grid}{marks}{dots}</svg><p class="soft">Largest difference of each result, as a share of the largest value '
-            "of its row, in order of execution. This is no verdict: it grows behind the first difference.</p>")  # fmt: skip
+            f'{grid}{marks}{dots}</svg><p class="soft">Largest difference of each result, as a share of the largest '
+            "value of its row, in order of execution. This is no verdict: it grows behind the first difference."
+            "</p>")  # fmt: skip
 
 
 def _short(row: tuple[int, int]) -> str:

@@ -1,7 +1,6 @@
 """html - small pieces of the pages: everything that comes from outside is escaped here."""
 
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -27,10 +26,10 @@ def number(value: Any, digits: int = 4) -> str:
     return "-" if value is None else text(value)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 0) -> str:
-    """Cells are html already; columns from `numeric` on are numbers."""
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: range = range(0)) -> str:
+    """Cells are html already; `numeric` columns hold numbers."""
     def line(cells: Sequence[str], tag: str) -> str:
-        kind = [' class="n"' if numeric and n >= numeric else "" for n in range(len(cells))]
+        kind = [' class="n"' if n in numeric else "" for n in range(len(cells))]
         return "<tr>" + "".join(f"<{tag}{k}>{c}</{tag}>" for k, c in zip(kind, cells, strict=True)) + "</tr>"
 
     body = "".join(line(cells, "td") for cells in rows)
@@ -65,9 +64,10 @@ def page(title: str, *content: str) -> str:
 def write(path: str | Path, content: str) -> None:
     """Write the file whole or not at all. TraceError if it cannot be written."""
     target = Path(path)
+    part = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            file.write(content.encode("utf-8"))
-        os.replace(file.name, target)
+        part.write_bytes(content.encode("utf-8"))
+        os.replace(part, target)
     except OSError as problem:
+        part.unlink(missing_ok=True)
         raise TraceError(f"{target}: cannot be written: {problem.strerror}") from None

@@ -1,4 +1,4 @@
-"""page - a report as one static page: no script, nothing from elsewhere, light and dark. Made from the report's facts."""
+"""page - a report as one static page, made from its facts: no script, nothing from elsewhere, light and dark."""
 
 import re
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ def of_compare(facts: Facts) -> str:
 
 def of_check(facts: Facts) -> str:
     """The page of `refmoe check`, from its report's facts()."""
-    steps = [{"point": f"{v['op']}/{v['case']}", "op": v["op"], "verdict": v, "reason": "", "steps": []}
+    steps = [{"point": f"{v['op']}/{v['case']}", "op": v["op"], "verdict": v, "reason": "", "fused": []}
              for v in facts["cases"]]  # fmt: skip
     wrong = [step for step in steps if step["verdict"]["status"] == WRONG]
     return page(
@@ -87,7 +87,7 @@ def _first(wrong: list[Facts], title: str = "First wrong step") -> str:
         return ""
     step = wrong[0]
     name = f"<p><code>{text(step['point'])}</code> computed by <code>{text(step['op'])}</code></p>"
-    fused = [text(point) for point in step["steps"][:-1]]
+    fused = [text(point) for point in step["fused"]]
     note = f'<p class="soft">Not recorded, so part of this verdict: {", ".join(fused)}</p>' if fused else ""
     return section(title, name, _suspects(step["verdict"]), _elements([step]), _signs(step["verdict"]), note,
                    kind="first")  # fmt: skip
@@ -109,7 +109,7 @@ def _signs(verdict: Facts) -> str:
     for output in verdict["outputs"]:
         if output["ulp_histogram"] and output["status"] == WRONG:
             rows = [[text(key), str(count)] for key, count in output["ulp_histogram"].items()]
-            lines.append(table([f"ulp ({text(output['name'])})", "elements"], rows, numeric=1))
+            lines.append(table([f"ulp ({text(output['name'])})", "elements"], rows, range(1, 2)))
     return "".join(lines) + "".join(f'<p class="soft">{text(note)}</p>' for note in verdict["notes"])
 
 
@@ -129,7 +129,7 @@ def _elements(steps: Iterable[Facts]) -> str:
                     number(worst["error"], 3), number(worst["budget"], 3), text(output["reason"]),
                 ])  # fmt: skip
     head = ["at", "result", "wrong", "worst at", "expected", "found", "apart", "allowed", ""]
-    return table(head, rows, numeric=2) if rows else ""
+    return table(head, rows, range(2, 8)) if rows else ""
 
 
 def _ops(steps: list[Facts], what: str = "steps") -> str:
@@ -145,7 +145,7 @@ def _ops(steps: list[Facts], what: str = "steps") -> str:
                  text("; ".join(f"{key}: {title}" for key, title in list(names.items())[:2]))]  # fmt: skip
         rows.append([f"<code>{text(op)}</code>", str(len(mine)), str(counts[0]), str(counts[1]), *cells])
     head = ["op", what, "exact", "within", "wrong", "not judged", "largest error / budget", "looks like"]
-    return table(head, rows, numeric=1) if rows else ""
+    return table(head, rows, range(1, 7)) if rows else ""
 
 
 def _wrong(wrong: list[Facts]) -> str:
@@ -163,13 +163,13 @@ def _routers(facts: Facts, judged: list[Facts]) -> str:
         parts = ((agree, "--exact"), (explained, "--h2"), (total - agree - explained, "--wrong"))
         inside = "".join(f'<i style="width:{100 * n / max(total, 1):.2f}%;background:var({tone})"></i>'
                          for n, tone in parts)  # fmt: skip
-        rows.append([f"<code>{text(router['point'])}</code>", f'<span class="bar">{inside}</span>', str(total), str(agree),
-                     str(explained), str(total - agree - explained)])  # fmt: skip
+        rows.append([f"<code>{text(router['point'])}</code>", f'<span class="bar">{inside}</span>',
+                     *map(str, (total, agree, explained, total - agree - explained))])  # fmt: skip
     head = ["router, whole runs", "", "rows", "same experts", "explained by the margin", "others"]
     excused = sum(len(output["excused_rows"]) for verdict in judged for output in verdict["outputs"])
     note = (f"<p>{excused} rows chose other experts than the reference on their own logits, which the declared "
             "arithmetic cannot tell apart: excused.</p>" if excused else "")  # fmt: skip
-    return note + (table(head, rows, numeric=2) if rows else "")
+    return note + (table(head, rows, range(2, 6)) if rows else "")
 
 
 def _logits(logits: Facts | None) -> str:
@@ -183,8 +183,9 @@ def _logits(logits: Facts | None) -> str:
         ("five best in both", f"{logits['top5_overlap']:.3f}"),
     ]  # fmt: skip
     if "perplexity" in logits:
-        rows.append(("perplexity", f"{logits['perplexity']:.5g}, other {logits['other_perplexity']:.5g}; log difference "
-                     f"{logits['log_perplexity_difference']:.3g} ± {logits['log_perplexity_error']:.2g}"))  # fmt: skip
+        rows.append(("perplexity", f"{logits['perplexity']:.5g}, other {logits['other_perplexity']:.5g}"))
+        rows.append(("difference of their logs", f"{logits['log_perplexity_difference']:.3g} ± "
+                                                 f"{logits['log_perplexity_error']:.2g}"))  # fmt: skip
     return pairs(rows)
 
 
@@ -228,4 +229,5 @@ def _names(names: list[str], words: str) -> str:
 def _foot(facts: Facts) -> str:
     fields = ", ".join(f"{key} {value}" for key, value in facts["profile"].items() if key not in ("at", "name"))
     took = f", {facts['seconds']} s" if "seconds" in facts else ""
-    return f"<footer>refmoe {text(__version__)}{took}. Profile {text(facts['profile']['name'])}: {text(fields)}.</footer>"
+    name = text(facts["profile"]["name"])
+    return f"<footer>refmoe {text(__version__)}{took}. Profile {name}: {text(fields)}.</footer>"

@@ -11,8 +11,7 @@ model): those that differ most from ours, and others evenly spread.
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,17 +30,18 @@ WORK = 1 << 28  # multiplications of one evaluation of a bound
 
 @dataclass
 class Entry:
-    """The verdict of one point, or why there is none. `steps` are all steps the verdict is about."""
+    """The verdict of one point, or why there is none. `steps` are all points that it is about, `fused` those of them
+    that were not recorded."""
 
     point: str
     op: str
     verdict: Verdict | None
     reason: str = ""
     steps: tuple[str, ...] = ()
+    fused: tuple[str, ...] = ()
     rows: int = 0
     judged: int = 0
     seconds: float = 0.0
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Replay(Values):
@@ -83,7 +83,7 @@ class Replay(Values):
         ours = dict(zip(names, self.call(place).values(), strict=True))
         found = {name: array for name in names if (array := self.recorded(name, rows)) is not None}
         stretch = self.stretch(place)
-        entry = Entry(names[0], step.op, None, steps=(*stretch, *found), rows=rows)
+        entry = Entry(names[0], step.op, None, steps=(*stretch, *found), fused=stretch, rows=rows)
         profile = self.profile.where(step.op, *(name.removeprefix(place.one[0]) for name in names), step.out[0])
         labels = [param.name for param in signature.load(step.op)[0].results]
         shown = {label: (name, found[name]) for label, name in zip(labels, names, strict=True) if name in found}
