@@ -20,10 +20,12 @@ import json
 import re
 import struct
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
 import transformers
+from dequantise import dequantised
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parents[1] / "golden" / "tiny"
@@ -122,7 +124,13 @@ def forward(model, ids):
 
 
 def run(folder: Path, prompt: list[int]):
-    """Greedy continuation in float64, then everything for prompt + continuation; the float32 run for comparison."""
+    """Greedy continuation in float64, then everything for prompt + continuation; the float32 run for comparison.
+
+    A quantised model is first decoded by dequantise.py; both runs then see the same plain weights.
+    """
+    if "quantization_config" in json.loads((folder / "config.json").read_text("utf-8")):
+        with tempfile.TemporaryDirectory() as scratch:
+            return run(dequantised(folder, Path(scratch) / folder.name), prompt)
     model = load(folder, torch.float64)
     ids = list(prompt)
     with widened(model):

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import tiny_quant
 from tiny_recipes import recipes
 
 import refmoe
@@ -64,32 +65,46 @@ def prompt(size: int, vocabulary: int, seed: int) -> list[int]:
 
 def weights(name: str, seed: int) -> dict[str, np.ndarray]:
     """Published tensor name -> stored array."""
-    settings, kind, *_ = RECIPES[name]
+    return {full: array for full, (_, array) in typed(name, seed).items()}
+
+
+def typed(name: str, seed: int) -> dict[str, tuple[str, np.ndarray]]:
+    """Published tensor name -> (dtype, stored array)."""
+    settings, kind, _, _, _, *encoded = RECIPES[name]
     built = program.build(settings, name)
     tied = settings["tie_word_embeddings"]
     found: dict[str, np.ndarray] = {}
+    dtypes: dict[str, str] = {}
     stacks: dict[str, list[np.ndarray]] = {}
     for role, _, expert, tensor, shape in built.expected():
         stem = tensor.name.removesuffix(f"[{expert}]")
         full = tensor.name + (".weight" if tensor.kind == "matrix" and stem == tensor.name else "")
-        array = stored(values(role, full, shape, seed, tied), "f32" if role == "router_bias" else kind)
+        wide = values(role, full, shape, seed, tied)
+        if encoded and tensor.kind == "matrix" and re.search(encoded[0], tensor.name):
+            parts = tiny_quant.encode(built.quantization.schemes[0], full, wide)
+            for suffix, (dtype, array) in parts.items():
+                stacks.setdefault(stem + suffix, []).append(array)
+                found[stem + suffix] = array if stem == tensor.name else np.stack(stacks[stem + suffix])
+                dtypes[stem + suffix] = dtype
+            continue
+        array = stored(wide, "f32" if role == "router_bias" else kind)
         if stem == tensor.name:
             found[full] = array
         else:
             stacks.setdefault(stem, []).append(array.T)
             found[stem] = np.stack(stacks[stem])
-    return found
+    return {full: (dtypes.get(full, "F32" if array.dtype == np.float32 else DTYPES[kind]), array)
+            for full, array in found.items()}  # fmt: skip
 
 
 def write_model(name: str, folder: Path, seed: int) -> None:
     """config.json and the safetensors files."""
-    settings, kind, _, _, shards = RECIPES[name]
+    settings, kind, _, _, shards, *_ = RECIPES[name]
     folder.mkdir(parents=True, exist_ok=True)
     dialect = "dtype" if "rope_parameters" in settings else "torch_dtype"
     names = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
     (folder / "config.json").write_text(json.dumps(settings | {dialect: names[kind]}, indent=1) + "\n", "utf-8")
-    tensors = {n: ("F32" if array.dtype == np.float32 else DTYPES[kind], array.shape, array)
-               for n, array in weights(name, seed).items()}  # fmt: skip
+    tensors = {n: (dtype, array.shape, array) for n, (dtype, array) in typed(name, seed).items()}
     if shards == 1:
         checkpoint.write(folder / "model.safetensors", tensors, {"format": "pt"})
         return

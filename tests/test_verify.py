@@ -8,7 +8,7 @@ import pytest
 import tiny
 from click.testing import CliRunner
 
-from refmoe import checkpoint, golden, ops, trace, verify
+from refmoe import checkpoint, formats, golden, ops, trace, verify
 from refmoe.cli import main
 from refmoe.errors import TraceError
 
@@ -24,7 +24,8 @@ def test_this_installation_is_exact(report):
     assert report.exact, [line for family in report.families for line in family.failures]
     names = [family.name for family in report.families]
     expected = ["arithmetic", "files", *(f"ops/{n}" for n in ops.names())]
-    assert names == [*expected, "formats/bf16", "formats/f16", "formats/f32", *(f"tiny/{n}" for n in tiny.NAMES)]
+    expected += [f"formats/{n}" for n in formats.names()]
+    assert names == [*expected, *(f"tiny/{n}" for n in tiny.NAMES)]
     counts = {family.name: family.cases for family in report.families}
     assert counts["ops/add"] == len(golden.cases(op="add")) and counts["files"] == len(golden.manifest())
     assert counts["tiny/mixtral"] == 3 * len(trace.names(tiny.model("mixtral").program))
