@@ -102,11 +102,11 @@ def prefill(model, lengths: tuple[int, ...], repeats: int = 3) -> dict:
     return result
 
 
-def first_token(location: str | None, threads: int) -> dict:
+def first_token(location: str | None, threads: int, activations: str) -> dict:
     """Seconds from process start to the first token, with an empty compile cache and with a full one."""
     with tempfile.TemporaryDirectory() as cache:
         command = [sys.executable, "-m", "refmoe", "generate", "--ids", "1,2,3,4", "--max-tokens", "1",
-                   "--threads", str(threads), *(["-m", location] if location else [])]
+                   "--threads", str(threads), "--activations", activations, *(["-m", location] if location else [])]
         seconds = []
         for _ in range(2):
             begin = time.perf_counter()
@@ -120,6 +120,7 @@ def run(model, location: str | None, prompt: int, tokens: int, lengths: tuple[in
     """All measurements of one model; `say` receives progress lines. Speeds are per second, sizes in bytes."""
     weights = info.describe(location)["weights"]
     report = {"threads": model.engine.threads, "kv_dtype": model.engine.kv_dtype,
+              "activations": model.program.activations,
               "parameters": model.program.parameters(), "load_seconds": model.load_seconds,
               "weight_bytes": sum(size for name, size in weights["bytes"].items() if name != "ignored")}
     say("prefill")
@@ -130,5 +131,5 @@ def run(model, location: str | None, prompt: int, tokens: int, lengths: tuple[in
     report["time_to_first_token"] = None
     if with_first_token:
         say("time to first token")
-        report["time_to_first_token"] = first_token(location, model.engine.threads)
+        report["time_to_first_token"] = first_token(location, model.engine.threads, model.program.activations)
     return report

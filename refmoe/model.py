@@ -15,7 +15,7 @@ from refmoe.errors import TokenizerError, UsageError
 from refmoe.generate import Generation, Memory, Options
 
 KV_DTYPES = ("f32", "bf16")
-ACTIVATIONS = ("f32",)
+ACTIVATIONS = ("f32", "int8")
 
 
 def load(
@@ -27,21 +27,23 @@ def load(
 ) -> "Model":
     """Open, check and read a model: a directory, a hub id in the local Hugging Face cache, or None (the embedded one).
 
-    kv_dtype: "f32" or "bf16", how keys and values are stored. activations: "f32". threads: None takes all that
-    NUMBA_NUM_THREADS or the machine offers; results do not depend on it. progress(done_bytes, total_bytes) is called
-    while weights are read. Everything is checked before the weights are: RefmoeError in one line.
+    kv_dtype: "f32" or "bf16", how keys and values are stored. activations: "f32", or "int8" for products with 8-bit
+    codes of the rows where the weights have integer codes (clause linear_a8): another program, faster for quantised
+    weights. threads: None takes all that NUMBA_NUM_THREADS or the machine offers; results do not depend on it.
+    progress(done_bytes, total_bytes) is called while weights are read. Everything is checked before the weights are:
+    RefmoeError in one line.
     """
     begin = time.perf_counter()
     if kv_dtype not in KV_DTYPES:
         raise UsageError(f"kv_dtype: expected {' or '.join(KV_DTYPES)}, found {kv_dtype!r}")
     if activations not in ACTIVATIONS:
-        known = "not available yet" if activations == "int8" else "unknown"
-        raise UsageError(f"activations: {activations!r} is {known}, expected {' or '.join(ACTIVATIONS)}")
+        raise UsageError(f"activations: expected {' or '.join(ACTIVATIONS)}, found {activations!r}")
     most = jit.max_threads() if jit.ENABLED else 4096  # with the JIT off there is one thread, whatever is asked for
     if threads is not None and (type(threads) is not int or not 1 <= threads <= most):
         raise UsageError(f"threads: expected 1 to {most} (NUMBA_NUM_THREADS, read at import), found {threads!r}")
     opened = checkpoint.open(location)
     built = program.build(opened.config, opened.source)
+    built = built.with_int8() if activations == "int8" else built
     tokenizer = text.load(opened.path, int(built.dims["V"]), opened.metadata)
     boundaries = text.boundary_ids(opened.path, opened.config)
     weights = checkpoint.load(checkpoint.claim(opened, built), progress)

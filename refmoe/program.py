@@ -5,6 +5,8 @@ A layer runs the block `kinds[l]`. Special inputs of steps: "ids" (i64[T], in th
 enters a block or the tail (`embed`, then the last result of the layer before); in blocks also "positions" (i64[T]) and
 "cache", the keys and values of the layer, which the engine keeps. Attributes are numbers, floats are binary32 values;
 the attribute "table" names an entry of `tables` (it gives inv_freq and amplitude).
+With int8 activations (`with_int8`) the matrix products of the layers are other ops; the ops say what that means. Router
+logits, the weight of a shared expert and the head stay binary32.
 """
 
 import hashlib
@@ -24,6 +26,8 @@ from refmoe.config.quantization import Quantization, encodings
 from refmoe.static_check import Checker
 from refmoe.steps import UNLIMITED, CacheRow, Step, Tables, Tensor
 
+INT8 = {"linear": "linear_a8", "expert_linear": "expert_linear_a8"}
+KEPT = frozenset(("router", "s_weight"))  # what decides whose output counts, and how much, stays binary32
 __all__ = ["UNLIMITED", "CacheRow", "Expected", "Program", "Step", "Tensor", "build", "checked", "supported"]
 
 
@@ -136,6 +140,21 @@ class Program(Tables):
     def digest(self) -> str:
         """sha256 (hex) of the canonical JSON of `defined`."""
         return hashlib.sha256(_canonical(self.defined()).encode("ascii")).hexdigest()
+
+    @property
+    def activations(self) -> str:
+        """"int8" if matrix products take rows as codes (ops ending in _a8), else "f32"."""
+        steps = (step for block in self.blocks.values() for step in block)
+        return "int8" if any(step.op.endswith("_a8") for step in steps) else "f32"
+
+    def with_int8(self) -> "Program":
+        """The same program with the products of INT8 in the layers; those of KEPT and the head stay as they are."""
+
+        def changed(one: Step) -> Step:
+            kept = one.op not in INT8 or not KEPT.isdisjoint(one.weights)
+            return one if kept else replace(one, op=INT8[one.op])
+
+        return replace(self, blocks={name: tuple(map(changed, block)) for name, block in self.blocks.items()})
 
     def text(self) -> str:
         """The program for reading: each block once, with the layers that use it."""

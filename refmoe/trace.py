@@ -12,7 +12,7 @@ Layout      One safetensors file. Names are those of the program's steps: `embed
               checkpoint_digest  sha256 over lines `name NUL dtype NUL [shape] NUL sha256 of the stored bytes`,
                                  sorted by name, each ended by a line feed
               ids, step_ids      the prompt; the id fed to each decode step
-              kv_dtype           "f32" or "bf16";  activations  "f32"
+              kv_dtype           "f32" or "bf16";  activations  "f32" or "int8"
               versions           of refmoe, python, numpy, numba: information, no bit depends on them
               sha256             object: tensor name -> sha256 of its bytes
 Semantics   A point is a glob (* and ? also match dots). It takes the names it matches, with or without `steps.{n}.`.
@@ -131,7 +131,7 @@ def metadata(model, trace: Trace) -> dict[str, Any]:
         "ids": trace.ids,
         "step_ids": trace.step_ids,
         "kv_dtype": model.engine.kv_dtype,
-        "activations": "f32",
+        "activations": model.program.activations,
         "versions": {
             "refmoe": __version__,
             "python": platform.python_version(),

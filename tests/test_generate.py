@@ -213,7 +213,7 @@ def test_without_a_tokenizer():
     [
         ("kv_dtype", "f16"),
         ("kv_dtype", None),
-        ("activations", "int8"),
+        ("activations", "int4"),
         ("activations", "x"),
         ("threads", 0),
         ("threads", True),

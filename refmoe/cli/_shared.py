@@ -22,6 +22,10 @@ kv_dtype_option = click.option(
     "--kv-dtype", type=click.Choice(["f32", "bf16"]), default="f32", show_default=True,
     help="How keys and values are stored; changes results.",
 )  # fmt: skip
+activations_option = click.option(
+    "--activations", type=click.Choice(["f32", "int8"]), default="f32", show_default=True,
+    help="int8: rows as 8-bit codes in products with integer weights; faster, changes results.",
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -64,7 +68,7 @@ def announce_compiling() -> None:
     jit.when_compiling(lambda: note("compiling kernels for this CPU (first run only)..."))
 
 
-def open_model(location, threads=None, kv_dtype="f32"):
+def open_model(location, threads=None, kv_dtype="f32", activations="f32"):
     """refmoe.load with what a person wants to see while waiting."""
     prepare(threads)
     announce_compiling()
@@ -72,7 +76,7 @@ def open_model(location, threads=None, kv_dtype="f32"):
 
     progress = _Progress()
     try:
-        return refmoe.load(location, kv_dtype=kv_dtype, threads=threads, progress=progress)
+        return refmoe.load(location, kv_dtype=kv_dtype, activations=activations, threads=threads, progress=progress)
     finally:
         progress.close()
 

@@ -25,6 +25,7 @@ def _lengths(ctx, param, value):
               help="Keep the synthetic model here and use it again.  [default: a temporary folder]")
 @_shared.threads_option
 @_shared.kv_dtype_option
+@_shared.activations_option
 @click.option("--context", type=click.IntRange(1, 10**6), default=16, show_default=True,
               help="Tokens in the cache before decoding is timed.")
 @click.option("--tokens", type=click.IntRange(1, 10**5), default=8, show_default=True,
@@ -34,7 +35,8 @@ def _lengths(ctx, param, value):
 @click.option("--first-token/--no-first-token", default=True, show_default=True,
               help="Time the first token of a new process, with an empty and with a full compile cache.")
 @_shared.json_option
-def command(location, synthetic, directory, threads, kv_dtype, context, tokens, lengths, first_token, as_json):
+def command(location, synthetic, directory, threads, kv_dtype, activations, context, tokens, lengths, first_token,
+            as_json):  # fmt: skip
     """Measure speed and memory against the read bandwidth of this machine, measured in the same run."""
     if location is not None and synthetic is not None:
         raise click.UsageError("give -m or --synthetic, not both", click.get_current_context())
@@ -44,7 +46,7 @@ def command(location, synthetic, directory, threads, kv_dtype, context, tokens, 
     with contextlib.ExitStack() as stack:
         if synthetic is not None:
             location = str(_make(synthetic, directory or Path(stack.enter_context(tempfile.TemporaryDirectory()))))
-        report = _run(location, threads, kv_dtype, context, tokens, lengths, first_token)
+        report = _run(location, threads, kv_dtype, activations, context, tokens, lengths, first_token)
     report = {"model": synthetic or location or "embedded"} | report
     _shared.emit(json.dumps(report) + "\n" if as_json else _text(report))
 
@@ -57,10 +59,10 @@ def _make(name: str, directory: Path) -> Path:
     return synthetic.make(name, directory, lambda done, total: _shared.note(f"written {done:,} of {total:,} bytes"))
 
 
-def _run(location, threads, kv_dtype, context, tokens, lengths, first_token) -> dict:
+def _run(location, threads, kv_dtype, activations, context, tokens, lengths, first_token) -> dict:
     from refmoe import bench
 
-    model = _shared.open_model(location, threads, kv_dtype)
+    model = _shared.open_model(location, threads, kv_dtype, activations)
     return bench.run(model, location, context, tokens, lengths, first_token, _shared.note)
 
 
@@ -69,7 +71,7 @@ def _text(report: dict) -> str:
     rows = [
         ("model", report["model"]),
         ("parameters", f"{counts['total']:,} total, {counts['active']:,} active"),
-        ("threads", f"{report['threads']}, cache in {report['kv_dtype']}"),
+        ("threads", f"{report['threads']}, cache in {report['kv_dtype']}, activations {report['activations']}"),
         ("load", f"{report['load_seconds']:.2f} s"),
         ("decode", f"{report['decode_tokens_per_second']:.1f} tokens/s at context {report['context']} "
                    f"(windows {spread[0]:.1f} to {spread[1]:.1f})"),

@@ -11,8 +11,10 @@ from refmoe.cli import _options, _shared
 @_options.sampling
 @_shared.threads_option
 @_shared.kv_dtype_option
+@_shared.activations_option
 @click.pass_context
-def command(context, location, system, thinking, tools_file, variables, threads, kv_dtype, **options):
+def command(context, location, system, thinking, tools_file, variables, threads, kv_dtype, activations,
+            **options):
     """Talk with a model that has a chat template. /help lists the commands; Ctrl-C stops an answer, Ctrl-D ends.
 
     \b
@@ -29,7 +31,7 @@ def command(context, location, system, thinking, tools_file, variables, threads,
     Options(**{name: value for name, value in options.items() if name != "sampling"})  # refused before loading
     tools = _options.read_tools(tools_file)
     _options.need_template(location)
-    model = _shared.open_model(location, threads, kv_dtype)
+    model = _shared.open_model(location, threads, kv_dtype, activations)
     options = _options.chosen(context, model, options)
     from refmoe.cli import _repl
 

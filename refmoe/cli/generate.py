@@ -20,9 +20,10 @@ from refmoe.cli import _options, _shared
 @_shared.json_option
 @_shared.threads_option
 @_shared.kv_dtype_option
+@_shared.activations_option
 @click.pass_context
 def command(context, prompt, location, ids, special, chat, system, thinking, tools_file, variables, as_json, threads,
-            kv_dtype, **options):  # fmt: skip
+            kv_dtype, activations, **options):  # fmt: skip
     """Continue PROMPT, or answer it (- reads it from stdin, without its last line break). Statistics go to stderr, and
     so does what a chat model thinks before it answers.
 
@@ -48,7 +49,7 @@ def command(context, prompt, location, ids, special, chat, system, thinking, too
     tools = _options.read_tools(tools_file)
     if chat:
         _options.need_template(location)
-    model = _shared.open_model(location, threads, kv_dtype)
+    model = _shared.open_model(location, threads, kv_dtype, activations)
     options = _options.chosen(context, model, options)
     if chat:
         messages = [{"role": "system", "content": system}] * (system is not None) + [{"role": "user", "content": text}]

@@ -16,7 +16,8 @@ from refmoe.cli import _shared
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="File to write; without it, a list is printed.")
 @_shared.threads_option
 @_shared.kv_dtype_option
-def command(location, prompt, ids, points, steps, output, threads, kv_dtype):
+@_shared.activations_option
+def command(location, prompt, ids, points, steps, output, threads, kv_dtype, activations):
     """Record the outputs of a model's steps as a safetensors file."""
     _shared.one_prompt(prompt, ids, "--prompt")
     if output == "":
@@ -24,7 +25,7 @@ def command(location, prompt, ids, points, steps, output, threads, kv_dtype):
     if output is not None and not os.path.isdir(os.path.dirname(output) or "."):
         raise click.UsageError(f"--output {output}: no such directory", click.get_current_context())
     text = None if prompt is None else _shared.read_prompt(prompt)
-    model = _shared.open_model(location, threads, kv_dtype)
+    model = _shared.open_model(location, threads, kv_dtype, activations)
     start = _shared.prompt_ids(model, text, ids)
     recorded = model.trace(start, points or ("*",), steps)
     if output is None:
