@@ -196,6 +196,26 @@ def check_products(format, shapes):
                     for parts in (1, 3):
                         found = ops.get("linear").bind((weight,), {}, parts)(x)
                         vectors.assert_same(found, plain, f"{weight.params}, {rows} x {weight.cols}, {count} rows")
+            if formats.codes(weight) is not None:
+                check_codes(weight, w)
+
+
+def check_codes(weight, w):
+    """Codes stand for W_eff up to its own rounding, and the fast product of codes equals the plain kernel."""
+    q, scale, minimum = formats.codes(weight)
+    unit = 32 if scale.shape[1] == -(-weight.cols // 32) else 16
+    scales, minima = (np.repeat(part, unit, axis=1)[:, : weight.cols].astype(float) for part in (scale, minimum))
+    assert scale.dtype == minimum.dtype == np.float32 and q.dtype == np.int64
+    assert (abs(q) <= 128).all() and scale.shape[1] == -(-weight.cols // unit)
+    with np.errstate(all="ignore"):
+        apart, size = abs(q * scales + minima - w), abs(q * scales) + abs(minima)
+        assert (apart <= 2.0**-23 * size)[np.isfinite(apart)].all()
+        for count in (1, 2, 3, 17):
+            x = vectors.normal(f"codes {weight.rows} {weight.cols} {count}", count, weight.cols)
+            plain = ops.get("linear_a8").plain(x, q, scale, minimum)
+            for parts in (1, 3):
+                found = ops.get("linear_a8").bind((weight,), {}, parts)(x)
+                vectors.assert_same(found, plain, f"codes of {weight.params}, {weight.cols} columns, {count} rows")
 
 
 SHAPES = [(1, 1), (5, 37), (34, 16), (33, 70), (2, 256), (70, 130)]

@@ -5,6 +5,7 @@ Layout      X.weight [rows, cols / 32 * 18], row-major; a block of 18 bytes is
     bytes 2..17   a nibble each: the low nibble of byte 2 + i is element i, its high nibble element 16 + i
     nibble 0 1 2 ... means -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113
 Semantics   W_eff[r, 32b + i] = d * step[nibble i] of block b of row r; exact
+Codes       the step, scale d, no minimum; units of 32
 Order       no rounding: 11 and 7 significant bits fit
 Special     d = inf or nan gives what IEEE 754 says (inf * 0 is nan); the sign of d stays on zeros
 Errors      cols must be a multiple of 32
@@ -18,14 +19,18 @@ import numpy as np
 from refmoe import jit
 from refmoe.errors import FormatError
 from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.numerics.activation_codes import Codes, arranged
 from refmoe.numerics.codecs import f16_to_f32
 from refmoe.weight import Weight
 
 if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
+    from refmoe.kernels.product_codes import product_codes_item
+    from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import address, vmul
     from refmoe.numerics.vec_bytes import b_lookup, b_shr, load_bytes, signed, splat_half
+    from refmoe.numerics.vec_codes import halves, load_bytes16, look_up, nibble_halves
 
 suffixes = (".weight",)
 dtypes = ("IQ4_NL",)
@@ -40,12 +45,21 @@ def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
     return {".weight": (rows, cols // ELEMENTS * SIZE)}
 
 
-def decode(weight: Weight) -> np.ndarray:
-    """W_eff f32[rows, cols]."""
+def _unpacked(weight):
     blocks = weight.parts[".weight"].reshape(-1, SIZE)
     d, q = f16_to_f32(blocks[:, :2].copy().view(np.uint16)), blocks[:, 2:]
-    steps = STEPS[np.concatenate([q & 15, q >> 4], axis=1)]
-    return (d * steps.astype(np.float32)).reshape(weight.rows, weight.cols)
+    return STEPS[np.concatenate([q & 15, q >> 4], axis=1)], d
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    q, d = _unpacked(weight)
+    return (d * q.astype(np.float32)).reshape(weight.rows, weight.cols)
+
+
+def codes(weight: Weight) -> Codes:
+    """q, scale and minimum for linear_a8."""
+    return arranged(weight.rows, *_unpacked(weight))
 
 
 def descriptor(weight: Weight) -> list[int]:
@@ -78,3 +92,25 @@ def _stream(d, first, last, x, x_rows, out, width, out_rows):
 def product(block, item, slot):
     """The work item of kernels.matmul."""
     product_item(_stream, _vector, block, item, slot)
+
+
+@kernel
+def _codes(where, j):
+    first = where + 2 * SIZE * j + 2
+    nibbles = nibble_halves(load_bytes16(first), load_bytes16(first + SIZE))
+    return look_up(load_bytes16(address(STEPS)), nibbles)
+
+
+@kernel
+def _scales(where, d, r, k):
+    return halves(where, 0, SIZE)
+
+
+@item_kernel
+def _product_codes(block, item, slot):
+    product_codes_item(32, SIZE * 16, load_32, _codes, _scales, None, block, item, slot)
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes."""
+    return int(_product_codes())

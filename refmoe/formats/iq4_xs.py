@@ -9,6 +9,7 @@ Layout      X.weight [rows, cols / 256 * 136], row-major; a block of 136 bytes i
                   32p + 16 + l
     nibble 0 1 2 ... means -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113
 Semantics   W_eff[r, 256b + i] = (d * (scale[i / 32] - 32)) * step[nibble i] of block b of row r; exact
+Codes       the step, scale d * (scale - 32), exact, no minimum; units of 32
 Order       no rounding: 11, 5 and 7 significant bits fit (-32 has one)
 Special     d = inf or nan gives what IEEE 754 says (inf * 0 is nan); the sign of d stays on zeros
 Errors      cols must be a multiple of 256
@@ -22,23 +23,30 @@ import numpy as np
 from refmoe import jit
 from refmoe.errors import FormatError
 from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.numerics.activation_codes import Codes, arranged
 from refmoe.numerics.codecs import f16_to_f32
 from refmoe.weight import Weight
 
 if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_large_pairs, vector_of_pairs
+    from refmoe.kernels.product_codes import product_codes_item
+    from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import address, vmul
     from refmoe.numerics.vec_bytes import (
         b_lookup,
         b_shr,
+        b_sub,
+        join_words,
         load_byte,
         load_bytes,
         load_short,
+        load_word,
         signed,
         splat_half,
         splat_number,
     )
+    from refmoe.numerics.vec_codes import load_bytes16, look_up, lower_halves, nibble_halves
 
 suffixes = (".weight",)
 dtypes = ("IQ4_XS",)
@@ -53,16 +61,25 @@ def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
     return {".weight": (rows, cols // ELEMENTS * SIZE)}
 
 
-def decode(weight: Weight) -> np.ndarray:
-    """W_eff f32[rows, cols]."""
+def _unpacked(weight):
     blocks = weight.parts[".weight"].reshape(-1, SIZE)
     d = f16_to_f32(blocks[:, :2].copy().view(np.uint16))
     upper = np.concatenate([blocks[:, 2:4] >> 2 * j & 3 for j in range(4)], axis=1)[:, [0, 2, 4, 6, 1, 3, 5, 7]]
     low = np.stack([blocks[:, 4:8] & 15, blocks[:, 4:8] >> 4], axis=2).reshape(-1, 8)
     scale = ((low | (upper << 4)).astype(np.int8) - np.int8(32)).astype(np.float32)
     runs = blocks[:, 8:].reshape(-1, 8, 16)
-    steps = STEPS[np.concatenate([runs & 15, runs >> 4], axis=2)]  # by scale
-    return ((d * scale)[:, :, None] * steps.astype(np.float32)).reshape(weight.rows, weight.cols)
+    return STEPS[np.concatenate([runs & 15, runs >> 4], axis=2)], d * scale  # by scale
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    q, scale = _unpacked(weight)
+    return (scale[:, :, None] * q.astype(np.float32)).reshape(weight.rows, weight.cols)
+
+
+def codes(weight: Weight) -> Codes:
+    """q, scale and minimum for linear_a8."""
+    return arranged(weight.rows, *_unpacked(weight))
 
 
 def descriptor(weight: Weight) -> list[int]:
@@ -97,3 +114,32 @@ def _stream(d, first, last, x, x_rows, out, width, out_rows):
 def product(block, item, slot):
     """The work item of kernels.matmul."""
     product_item(_stream, _vector, block, item, slot)
+
+
+@kernel
+def _codes(where, j):
+    first = where + j // 4 * SIZE + 8 + j % 4 * 32
+    return look_up(load_bytes16(address(STEPS)), nibble_halves(load_bytes16(first), load_bytes16(first + 16)))
+
+
+@kernel
+def _eight(where):
+    low, upper, words = load_word(where + 4), load_short(where + 2), np.int64(0)
+    for p in range(8):
+        words |= ((low >> 4 * p & 15) | ((upper >> 2 * p & 3) << 4)) << 8 * p
+    return vmul(splat_half(where), signed(b_sub(join_words(words, words), 32)))
+
+
+@kernel
+def _scales(where, d, r, k):
+    return lower_halves(_eight(where), _eight(where + SIZE))
+
+
+@item_kernel
+def _product_codes(block, item, slot):
+    product_codes_item(32, 2 * SIZE, load_32, _codes, _scales, None, block, item, slot)
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes."""
+    return int(_product_codes())

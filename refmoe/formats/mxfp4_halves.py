@@ -6,6 +6,7 @@ Layout      X.weight [rows, cols / 32 * 17], row-major; a block of 17 bytes is
                   (halves; the format mxfp4 of safetensors files has neighbours in a byte)
     nibble 0 1 2 ... means 0 1 2 3 4 6 8 12 0 -1 -2 -3 -4 -6 -8 -12: twice the value of its E2M1 code
 Semantics   W_eff[r, 32b + i] = 2^(e - 128) * step[nibble i] of block b of row r; exact
+Codes       the step, scale 2^(e - 128), no minimum; units of 32
 Order       no rounding but overflow: e = 254 with steps of 4 and more, e = 255 with 2 and more give inf. e = 0, 1 are
             subnormal scales, used as they are
 Special     nibble 8 is +0 (E2M1 has -0 there). e = 255 is 2^127, as in ggml (nan in the OCP specification)
@@ -20,13 +21,18 @@ import numpy as np
 from refmoe import jit
 from refmoe.errors import FormatError
 from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.numerics.activation_codes import Codes, arranged
 from refmoe.weight import Weight
 
 if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
-    from refmoe.numerics.vec import address, vmul
+    from refmoe.kernels.product_codes import product_codes_item
+    from refmoe.kernels.turned import load_32
+    from refmoe.numerics.vec import address, lane, vmul
     from refmoe.numerics.vec_bytes import b_lookup, b_shr, load_byte, load_bytes, signed, splat_bits
+    from refmoe.numerics.vec_codes import load_bytes16, look_up, nibble_halves
+    from refmoe.numerics.vec_int import put
 
 suffixes = (".weight",)
 dtypes = ("MXFP4",)
@@ -42,14 +48,23 @@ def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
     return {".weight": (rows, cols // ELEMENTS * SIZE)}
 
 
-def decode(weight: Weight) -> np.ndarray:
-    """W_eff f32[rows, cols]."""
+def _unpacked(weight):
     blocks = weight.parts[".weight"].reshape(-1, SIZE)
     e, q = blocks[:, :1].astype(np.uint32), blocks[:, 1:]
     scale = np.where(e < 2, SMALLEST << e, np.maximum(e, 1) - 1 << 23).astype(np.uint32).view(np.float32)
-    steps = STEPS[np.concatenate([q & 15, q >> 4], axis=1)]
+    return STEPS[np.concatenate([q & 15, q >> 4], axis=1)], scale
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    q, scale = _unpacked(weight)
     with np.errstate(over="ignore"):
-        return (scale * steps.astype(np.float32)).reshape(weight.rows, weight.cols)
+        return (scale * q.astype(np.float32)).reshape(weight.rows, weight.cols)
+
+
+def codes(weight: Weight) -> Codes:
+    """q, scale and minimum for linear_a8."""
+    return arranged(weight.rows, *_unpacked(weight))
 
 
 def descriptor(weight: Weight) -> list[int]:
@@ -83,3 +98,28 @@ def _stream(d, first, last, x, x_rows, out, width, out_rows):
 def product(block, item, slot):
     """The work item of kernels.matmul."""
     product_item(_stream, _vector, block, item, slot)
+
+
+@kernel
+def _codes(where, j):
+    first = where + 2 * SIZE * j + 1
+    nibbles = nibble_halves(load_bytes16(first), load_bytes16(first + SIZE))
+    return look_up(load_bytes16(address(STEPS)), nibbles)
+
+
+@kernel
+def _scales(where, d, r, k):
+    found = _open(where)
+    for i in range(1, 16):
+        found = put(found, i, lane(_open(where + i * SIZE), 0))
+    return found
+
+
+@item_kernel
+def _product_codes(block, item, slot):
+    product_codes_item(32, SIZE * 16, load_32, _codes, _scales, None, block, item, slot)
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes."""
+    return int(_product_codes())

@@ -7,6 +7,7 @@ Layout      X.weight [rows, cols / 256 * 84], row-major; a block of 84 bytes is
     bytes 80..81  d, binary16, little-endian
     bytes 82..83  dmin, binary16
 Semantics   W_eff[r, 256b + i] = (d * scale[i / 16]) * q[i] - dmin * minimum[i / 16] of block b of row r
+Codes       q as it is, scale d * scale, minimum -(dmin * minimum), both exact; units of 16
 Order       R1 all products are exact (11, 4 and 2 significant bits), so only the difference is rounded, once
 Special     inf or nan in d or dmin give what IEEE 754 says (inf * 0 and inf - inf are nan); -0 as in binary32
 Errors      cols must be a multiple of 256
@@ -20,14 +21,18 @@ import numpy as np
 from refmoe import jit
 from refmoe.errors import FormatError
 from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.numerics.activation_codes import Codes, arranged
 from refmoe.numerics.codecs import f16_to_f32
 from refmoe.weight import Weight
 
 if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_large_pairs, vector_of_pairs
+    from refmoe.kernels.product_codes import product_codes_item
+    from refmoe.kernels.turned import load_16
     from refmoe.numerics.vec import lane, splat, vfma, vmul
     from refmoe.numerics.vec_bytes import b_and, b_shr, load_bytes, splat_half, unsigned
+    from refmoe.numerics.vec_codes import join, load_bytes32, mask, shift_right
 
 suffixes = (".weight",)
 dtypes = ("Q2_K",)
@@ -41,15 +46,25 @@ def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
     return {".weight": (rows, cols // ELEMENTS * SIZE)}
 
 
-def decode(weight: Weight) -> np.ndarray:
-    """W_eff f32[rows, cols]."""
+def _unpacked(weight):
     blocks = weight.parts[".weight"].reshape(-1, SIZE)
     d, dmin = f16_to_f32(blocks[:, 80:84].copy().view(np.uint16)).T[:, :, None]
     scale, minimum = (blocks[:, :16] & 15).astype(np.float32), (blocks[:, :16] >> 4).astype(np.float32)
     halves = blocks[:, 16:80].reshape(-1, 2, 1, 32)
     q = np.concatenate([halves >> 2 * j & 3 for j in range(4)], axis=2).reshape(-1, 16, 16)  # by scale
-    values = (d * scale)[:, :, None] * q.astype(np.float32) - (dmin * minimum)[:, :, None]
-    return values.reshape(weight.rows, weight.cols)
+    return q, d * scale, dmin * minimum
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    q, scale, minimum = _unpacked(weight)
+    return (scale[:, :, None] * q.astype(np.float32) - minimum[:, :, None]).reshape(weight.rows, weight.cols)
+
+
+def codes(weight: Weight) -> Codes:
+    """q, scale and minimum for linear_a8."""
+    q, scale, minimum = _unpacked(weight)
+    return arranged(weight.rows, q, scale, -minimum)
 
 
 def descriptor(weight: Weight) -> list[int]:
@@ -90,3 +105,29 @@ def _stream(d, first, last, x, x_rows, out, width, out_rows):
 def product(block, item, slot):
     """The work item of kernels.matmul."""
     product_item(_stream, _vector, block, item, slot)
+
+
+@kernel
+def _codes(where, j):
+    q = shift_right(load_bytes32(where + 16 + j // 2 * 32), j % 2 * 4)
+    return join(mask(q, 3), mask(shift_right(q, 2), 3))
+
+
+@kernel
+def _scales(where, d, r, k):
+    return _open(where)[0]
+
+
+@kernel
+def _minima(where, d, r, k):
+    return _open(where)[1]
+
+
+@item_kernel
+def _product_codes(block, item, slot):
+    product_codes_item(16, SIZE, load_16, _codes, _scales, _minima, block, item, slot)
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes."""
+    return int(_product_codes())

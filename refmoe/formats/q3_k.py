@@ -7,6 +7,7 @@ Layout      X.weight [rows, cols / 256 * 110], row-major; a block of 110 bytes i
     bytes 96..107 sixteen 6-bit scales (numerics.k_scales); six bits s mean s - 32
     bytes 108..109  d, binary16, little-endian
 Semantics   W_eff[r, 256b + i] = (d * (scale[i / 16] - 32)) * (q[i] - 4) of block b of row r; exact
+Codes       q - 4, scale d * (scale - 32), exact, no minimum; units of 16
 Order       no rounding: 11, 5 and 2 significant bits fit (-32 and -4 have one)
 Special     d = inf or nan gives what IEEE 754 says (inf * 0 is nan); the sign of d stays on zeros
 Errors      cols must be a multiple of 256
@@ -20,6 +21,7 @@ import numpy as np
 from refmoe import jit
 from refmoe.errors import FormatError
 from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.numerics.activation_codes import Codes, arranged
 from refmoe.numerics.codecs import f16_to_f32
 from refmoe.numerics.k_scales import load_sixteen_scales, sixteen_scales
 from refmoe.weight import Weight
@@ -27,6 +29,8 @@ from refmoe.weight import Weight
 if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_large_pairs, vector_of_pairs
+    from refmoe.kernels.product_codes import product_codes_item
+    from refmoe.kernels.turned import load_16
     from refmoe.numerics.vec import lane, splat, vmul
     from refmoe.numerics.vec_bytes import (
         b_and,
@@ -38,6 +42,7 @@ if jit.ENABLED:
         signed,
         splat_half,
     )
+    from refmoe.numerics.vec_codes import ior, join, load_bytes32, mask, minus, shift_left, shift_right
 
 suffixes = (".weight",)
 dtypes = ("Q3_K",)
@@ -51,16 +56,25 @@ def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
     return {".weight": (rows, cols // ELEMENTS * SIZE)}
 
 
-def decode(weight: Weight) -> np.ndarray:
-    """W_eff f32[rows, cols]."""
+def _unpacked(weight):
     blocks = weight.parts[".weight"].reshape(-1, SIZE)
     d = f16_to_f32(blocks[:, 108:110].copy().view(np.uint16))
     scale = (sixteen_scales(blocks[:, 96:108]).astype(np.int8) - np.int8(32)).astype(np.float32)
     halves = blocks[:, 32:96].reshape(-1, 2, 1, 32)
     low = np.concatenate([halves >> 2 * j & 3 for j in range(4)], axis=2).reshape(-1, 8, 32)
     third = np.concatenate([blocks[:, None, :32] >> p & 1 for p in range(8)], axis=1)
-    q = ((low | (third << 2)).astype(np.int8) - np.int8(4)).reshape(-1, 16, 16)  # by scale
-    return ((d * scale)[:, :, None] * q.astype(np.float32)).reshape(weight.rows, weight.cols)
+    return ((low | (third << 2)).astype(np.int8) - np.int8(4)).reshape(-1, 16, 16), d * scale  # by scale
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    q, scale = _unpacked(weight)
+    return (scale[:, :, None] * q.astype(np.float32)).reshape(weight.rows, weight.cols)
+
+
+def codes(weight: Weight) -> Codes:
+    """q, scale and minimum for linear_a8."""
+    return arranged(weight.rows, *_unpacked(weight))
 
 
 def descriptor(weight: Weight) -> list[int]:
@@ -101,3 +115,26 @@ def _stream(d, first, last, x, x_rows, out, width, out_rows):
 def product(block, item, slot):
     """The work item of kernels.matmul."""
     product_item(_stream, _vector, block, item, slot)
+
+
+@kernel
+def _codes(where, j):
+    low = shift_right(load_bytes32(where + 32 + j // 2 * 32), j % 2 * 4)
+    third = shift_right(load_bytes32(where), 2 * j)
+    bits = join(mask(third, 1), mask(shift_right(third, 1), 1))
+    return minus(ior(join(mask(low, 3), mask(shift_right(low, 2), 3)), shift_left(bits, 2)), 4)
+
+
+@kernel
+def _scales(where, d, r, k):
+    return _open(where)
+
+
+@item_kernel
+def _product_codes(block, item, slot):
+    product_codes_item(16, SIZE, load_16, _codes, _scales, None, block, item, slot)
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes."""
+    return int(_product_codes())

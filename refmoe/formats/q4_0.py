@@ -5,6 +5,7 @@ Layout      X.weight [rows, cols / 32 * 18], row-major; a block of 18 bytes is
     bytes 2..17   q, a nibble each: the low nibble of byte 2 + i is element i, its high nibble element 16 + i
                   (halves, not neighbours); a nibble means q - 8
 Semantics   W_eff[r, 32b + i] = d * (q[i] - 8) of block b of row r; exact
+Codes       q - 8, scale d, no minimum; units of 32
 Order       no rounding: 11 and 4 significant bits fit
 Special     d = inf or nan gives what IEEE 754 says (inf * 0 is nan); the sign of d stays on zeros
 Errors      cols must be a multiple of 32
@@ -18,14 +19,19 @@ import numpy as np
 from refmoe import jit
 from refmoe.errors import FormatError
 from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.numerics.activation_codes import Codes, arranged
 from refmoe.numerics.codecs import f16_to_f32
 from refmoe.weight import Weight
 
 if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
+    from refmoe.kernels.product_codes import product_codes_item
+    from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import vmul
     from refmoe.numerics.vec_bytes import b_and, b_shr, b_sub, load_bytes, signed, splat_half
+    from refmoe.numerics.vec_codes import halves, load_bytes16, minus, nibble_halves
+
 
 suffixes = (".weight",)
 dtypes = ("Q4_0",)
@@ -39,12 +45,21 @@ def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
     return {".weight": (rows, cols // ELEMENTS * SIZE)}
 
 
-def decode(weight: Weight) -> np.ndarray:
-    """W_eff f32[rows, cols]."""
+def _unpacked(weight):
     blocks = weight.parts[".weight"].reshape(-1, SIZE)
     d, q = f16_to_f32(blocks[:, :2].copy().view(np.uint16)), blocks[:, 2:]
-    q = np.concatenate([q & 15, q >> 4], axis=1).astype(np.int8) - np.int8(8)
+    return np.concatenate([q & 15, q >> 4], axis=1).astype(np.int8) - np.int8(8), d
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    q, d = _unpacked(weight)
     return (d * q.astype(np.float32)).reshape(weight.rows, weight.cols)
+
+
+def codes(weight: Weight) -> Codes:
+    """q, scale and minimum for linear_a8."""
+    return arranged(weight.rows, *_unpacked(weight))
 
 
 def descriptor(weight: Weight) -> list[int]:
@@ -77,3 +92,24 @@ def _stream(d, first, last, x, x_rows, out, width, out_rows):
 def product(block, item, slot):
     """The work item of kernels.matmul."""
     product_item(_stream, _vector, block, item, slot)
+
+
+@kernel
+def _codes(where, j):
+    first = where + 2 * SIZE * j + 2
+    return minus(nibble_halves(load_bytes16(first), load_bytes16(first + SIZE)), 8)
+
+
+@kernel
+def _scales(where, d, r, k):
+    return halves(where, 0, SIZE)
+
+
+@item_kernel
+def _product_codes(block, item, slot):
+    product_codes_item(32, SIZE * 16, load_32, _codes, _scales, None, block, item, slot)
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes."""
+    return int(_product_codes())

@@ -7,6 +7,7 @@ Layout      X.weight [rows, cols / 256 * 144], row-major; a block of 144 bytes i
     bytes 16..143  element 64g + l (g = 0..3; l = 0..31) is the low nibble of byte 16 + 32g + l, element
                    64g + 32 + l its high nibble
 Semantics   W_eff[r, 256b + i] = (d * scale[i / 32]) * q[i] - dmin * minimum[i / 32] of block b of row r
+Codes       q as it is, scale d * scale, minimum -(dmin * minimum), both exact; units of 32
 Order       R1 all products are exact (11, 6 and 4 significant bits), so only the difference is rounded, once
 Special     inf or nan in d or dmin give what IEEE 754 says (inf * 0 and inf - inf are nan); -0 as in binary32
 Errors      cols must be a multiple of 256
@@ -20,15 +21,19 @@ import numpy as np
 from refmoe import jit
 from refmoe.errors import FormatError
 from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.numerics.activation_codes import Codes, arranged
 from refmoe.numerics.codecs import f16_to_f32
-from refmoe.numerics.k_scales import load_scales_and_minima, scales_and_minima
+from refmoe.numerics.k_scales import load_scales_and_minima, minima_of_two, scales_and_minima, scales_of_two
 from refmoe.weight import Weight
 
 if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_large_pairs, vector_of_pairs
+    from refmoe.kernels.product_codes import product_codes_item
+    from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import lane, splat, vfma, vmul
     from refmoe.numerics.vec_bytes import b_and, b_shr, load_bytes, splat_half, unsigned
+    from refmoe.numerics.vec_codes import join, load_bytes32, mask, shift_right
 
 suffixes = (".weight",)
 dtypes = ("Q4_K",)
@@ -42,15 +47,25 @@ def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
     return {".weight": (rows, cols // ELEMENTS * SIZE)}
 
 
-def decode(weight: Weight) -> np.ndarray:
-    """W_eff f32[rows, cols]."""
+def _unpacked(weight):
     blocks = weight.parts[".weight"].reshape(-1, SIZE)
     d, dmin = f16_to_f32(blocks[:, :4].copy().view(np.uint16)).T[:, :, None]
     scale, minimum = (part.astype(np.float32) for part in scales_and_minima(blocks[:, 4:16]))
     bytes32 = blocks[:, 16:].reshape(-1, 4, 1, 32)
-    q = np.concatenate([bytes32 & 15, bytes32 >> 4], axis=2).reshape(-1, 8, 32).astype(np.float32)  # by scale
-    values = (d * scale)[:, :, None] * q - (dmin * minimum)[:, :, None]
-    return values.reshape(weight.rows, weight.cols)
+    q = np.concatenate([bytes32 & 15, bytes32 >> 4], axis=2).reshape(-1, 8, 32)  # by scale
+    return q, d * scale, dmin * minimum
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    q, scale, minimum = _unpacked(weight)
+    return (scale[:, :, None] * q.astype(np.float32) - minimum[:, :, None]).reshape(weight.rows, weight.cols)
+
+
+def codes(weight: Weight) -> Codes:
+    """q, scale and minimum for linear_a8."""
+    q, scale, minimum = _unpacked(weight)
+    return arranged(weight.rows, q, scale, -minimum)
 
 
 def descriptor(weight: Weight) -> list[int]:
@@ -86,3 +101,29 @@ def _stream(d, first, last, x, x_rows, out, width, out_rows):
 def product(block, item, slot):
     """The work item of kernels.matmul."""
     product_item(_stream, _vector, block, item, slot)
+
+
+@kernel
+def _codes(where, j):
+    q = load_bytes32(where + j // 4 * SIZE + 16 + j % 4 * 32)
+    return join(mask(q, 15), shift_right(q, 4))
+
+
+@kernel
+def _scales(where, d, r, k):
+    return scales_of_two(where, where + SIZE)
+
+
+@kernel
+def _minima(where, d, r, k):
+    return minima_of_two(where, where + SIZE)
+
+
+@item_kernel
+def _product_codes(block, item, slot):
+    product_codes_item(32, 2 * SIZE, load_32, _codes, _scales, _minima, block, item, slot)
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes."""
+    return int(_product_codes())

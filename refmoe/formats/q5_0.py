@@ -6,6 +6,7 @@ Layout      X.weight [rows, cols / 32 * 22], row-major; a block of 22 bytes is
     bytes 6..21   bits 3..0: the low nibble of byte 6 + i is element i, its high nibble element 16 + i;
                   five bits q mean q - 16
 Semantics   W_eff[r, 32b + i] = d * (q[i] - 16) of block b of row r; exact
+Codes       q - 16, scale d, no minimum; units of 32
 Order       no rounding: 11 and 5 significant bits fit
 Special     d = inf or nan gives what IEEE 754 says (inf * 0 is nan); the sign of d stays on zeros
 Errors      cols must be a multiple of 32
@@ -19,12 +20,15 @@ import numpy as np
 from refmoe import jit
 from refmoe.errors import FormatError
 from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.numerics.activation_codes import Codes, arranged
 from refmoe.numerics.codecs import f16_to_f32
 from refmoe.weight import Weight
 
 if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
+    from refmoe.kernels.product_codes import product_codes_item
+    from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import vmul
     from refmoe.numerics.vec_bytes import (
         b_and,
@@ -34,10 +38,12 @@ if jit.ENABLED:
         b_sub,
         load_bytes,
         load_short,
+        load_word,
         signed,
         splat_half,
         spread_bits,
     )
+    from refmoe.numerics.vec_codes import halves, ior, load_bytes16, minus, nibble_halves, shift_left, spread_64
 
 suffixes = (".weight",)
 dtypes = ("Q5_0",)
@@ -51,13 +57,22 @@ def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
     return {".weight": (rows, cols // ELEMENTS * SIZE)}
 
 
-def decode(weight: Weight) -> np.ndarray:
-    """W_eff f32[rows, cols]."""
+def _unpacked(weight):
     blocks = weight.parts[".weight"].reshape(-1, SIZE)
     d, q = f16_to_f32(blocks[:, :2].copy().view(np.uint16)), blocks[:, 6:]
     fifth = np.unpackbits(blocks[:, 2:6], axis=1, bitorder="little")
-    q = (np.concatenate([q & 15, q >> 4], axis=1) | (fifth << 4)).astype(np.int8) - np.int8(16)
+    return (np.concatenate([q & 15, q >> 4], axis=1) | (fifth << 4)).astype(np.int8) - np.int8(16), d
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    q, d = _unpacked(weight)
     return (d * q.astype(np.float32)).reshape(weight.rows, weight.cols)
+
+
+def codes(weight: Weight) -> Codes:
+    """q, scale and minimum for linear_a8."""
+    return arranged(weight.rows, *_unpacked(weight))
 
 
 def descriptor(weight: Weight) -> list[int]:
@@ -92,3 +107,25 @@ def _stream(d, first, last, x, x_rows, out, width, out_rows):
 def product(block, item, slot):
     """The work item of kernels.matmul."""
     product_item(_stream, _vector, block, item, slot)
+
+
+@kernel
+def _codes(where, j):
+    first, second = where + 2 * SIZE * j, where + 2 * SIZE * j + SIZE
+    fifth = shift_left(spread_64(load_word(first + 2), load_word(second + 2)), 4)
+    return minus(ior(nibble_halves(load_bytes16(first + 6), load_bytes16(second + 6)), fifth), 16)
+
+
+@kernel
+def _scales(where, d, r, k):
+    return halves(where, 0, SIZE)
+
+
+@item_kernel
+def _product_codes(block, item, slot):
+    product_codes_item(32, SIZE * 16, load_32, _codes, _scales, None, block, item, slot)
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes."""
+    return int(_product_codes())

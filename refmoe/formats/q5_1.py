@@ -6,6 +6,7 @@ Layout      X.weight [rows, cols / 32 * 24], row-major; a block of 24 bytes is
     bytes 4..7    bit i of this 32-bit number, lowest byte first, is bit 4 of element i
     bytes 8..23   bits 3..0: the low nibble of byte 8 + i is element i, its high nibble element 16 + i
 Semantics   W_eff[r, 32b + i] = d * q[i] + m of block b of row r
+Codes       q as it is, scale d, minimum m; units of 32
 Order       R1 the product is exact (11 and 5 significant bits), so only the sum with m is rounded, once
 Special     inf or nan in d or m give what IEEE 754 says (inf * 0 and inf - inf are nan); -0 as in binary32
 Errors      cols must be a multiple of 32
@@ -19,12 +20,15 @@ import numpy as np
 from refmoe import jit
 from refmoe.errors import FormatError
 from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.numerics.activation_codes import Codes, arranged
 from refmoe.numerics.codecs import f16_to_f32
 from refmoe.weight import Weight
 
 if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
+    from refmoe.kernels.product_codes import product_codes_item
+    from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import vfma
     from refmoe.numerics.vec_bytes import (
         b_and,
@@ -33,10 +37,12 @@ if jit.ENABLED:
         b_shr,
         load_bytes,
         load_short,
+        load_word,
         splat_half,
         spread_bits,
         unsigned,
     )
+    from refmoe.numerics.vec_codes import halves, ior, load_bytes16, nibble_halves, shift_left, spread_64
 
 suffixes = (".weight",)
 dtypes = ("Q5_1",)
@@ -50,13 +56,22 @@ def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
     return {".weight": (rows, cols // ELEMENTS * SIZE)}
 
 
-def decode(weight: Weight) -> np.ndarray:
-    """W_eff f32[rows, cols]."""
+def _unpacked(weight):
     blocks = weight.parts[".weight"].reshape(-1, SIZE)
     d, m = f16_to_f32(blocks[:, :4].copy().view(np.uint16)).T[:, :, None]
     fifth = np.unpackbits(blocks[:, 4:8], axis=1, bitorder="little")
-    q = np.concatenate([blocks[:, 8:] & 15, blocks[:, 8:] >> 4], axis=1) | (fifth << 4)
+    return np.concatenate([blocks[:, 8:] & 15, blocks[:, 8:] >> 4], axis=1) | (fifth << 4), d, m
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    q, d, m = _unpacked(weight)
     return (d * q.astype(np.float32) + m).reshape(weight.rows, weight.cols)
+
+
+def codes(weight: Weight) -> Codes:
+    """q, scale and minimum for linear_a8."""
+    return arranged(weight.rows, *_unpacked(weight))
 
 
 def descriptor(weight: Weight) -> list[int]:
@@ -92,3 +107,30 @@ def _stream(d, first, last, x, x_rows, out, width, out_rows):
 def product(block, item, slot):
     """The work item of kernels.matmul."""
     product_item(_stream, _vector, block, item, slot)
+
+
+@kernel
+def _codes(where, j):
+    first, second = where + 2 * SIZE * j, where + 2 * SIZE * j + SIZE
+    fifth = shift_left(spread_64(load_word(first + 4), load_word(second + 4)), 4)
+    return ior(nibble_halves(load_bytes16(first + 8), load_bytes16(second + 8)), fifth)
+
+
+@kernel
+def _scales(where, d, r, k):
+    return halves(where, 0, SIZE)
+
+
+@kernel
+def _minima(where, d, r, k):
+    return halves(where, 2, SIZE)
+
+
+@item_kernel
+def _product_codes(block, item, slot):
+    product_codes_item(32, SIZE * 16, load_32, _codes, _scales, _minima, block, item, slot)
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes."""
+    return int(_product_codes())

@@ -8,6 +8,7 @@ Layout      X.weight [rows, cols / 256 * 176], row-major; a block of 176 bytes i
     bytes 48..175  bits 3..0: element 64g + l (g = 0..3) is the low nibble of byte 48 + 32g + l, element
                    64g + 32 + l its high nibble
 Semantics   W_eff[r, 256b + i] = (d * scale[i / 32]) * q[i] - dmin * minimum[i / 32] of block b of row r
+Codes       q as it is, scale d * scale, minimum -(dmin * minimum), both exact; units of 32
 Order       R1 all products are exact (11, 6 and 5 significant bits), so only the difference is rounded, once
 Special     inf or nan in d or dmin give what IEEE 754 says (inf * 0 and inf - inf are nan); -0 as in binary32
 Errors      cols must be a multiple of 256
@@ -21,15 +22,19 @@ import numpy as np
 from refmoe import jit
 from refmoe.errors import FormatError
 from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.numerics.activation_codes import Codes, arranged
 from refmoe.numerics.codecs import f16_to_f32
-from refmoe.numerics.k_scales import load_scales_and_minima, scales_and_minima
+from refmoe.numerics.k_scales import load_scales_and_minima, minima_of_two, scales_and_minima, scales_of_two
 from refmoe.weight import Weight
 
 if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_large_pairs, vector_of_pairs
+    from refmoe.kernels.product_codes import product_codes_item
+    from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import lane, splat, vfma, vmul
     from refmoe.numerics.vec_bytes import b_and, b_or, b_shl, b_shr, load_bytes, splat_half, unsigned
+    from refmoe.numerics.vec_codes import ior, join, load_bytes32, mask, shift_left, shift_right
 
 suffixes = (".weight",)
 dtypes = ("Q5_K",)
@@ -43,16 +48,26 @@ def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
     return {".weight": (rows, cols // ELEMENTS * SIZE)}
 
 
-def decode(weight: Weight) -> np.ndarray:
-    """W_eff f32[rows, cols]."""
+def _unpacked(weight):
     blocks = weight.parts[".weight"].reshape(-1, SIZE)
     d, dmin = f16_to_f32(blocks[:, :4].copy().view(np.uint16)).T[:, :, None]
     scale, minimum = (part.astype(np.float32) for part in scales_and_minima(blocks[:, 4:16]))
     fifth = np.concatenate([blocks[:, None, 16:48] >> p & 1 for p in range(8)], axis=1)
     bytes32 = blocks[:, 48:].reshape(-1, 4, 1, 32)
     q = np.concatenate([bytes32 & 15, bytes32 >> 4], axis=2).reshape(-1, 8, 32) | (fifth << 4)  # by scale
-    values = (d * scale)[:, :, None] * q.astype(np.float32) - (dmin * minimum)[:, :, None]
-    return values.reshape(weight.rows, weight.cols)
+    return q, d * scale, dmin * minimum
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    q, scale, minimum = _unpacked(weight)
+    return (scale[:, :, None] * q.astype(np.float32) - minimum[:, :, None]).reshape(weight.rows, weight.cols)
+
+
+def codes(weight: Weight) -> Codes:
+    """q, scale and minimum for linear_a8."""
+    q, scale, minimum = _unpacked(weight)
+    return arranged(weight.rows, q, scale, -minimum)
 
 
 def descriptor(weight: Weight) -> list[int]:
@@ -94,3 +109,31 @@ def _stream(d, first, last, x, x_rows, out, width, out_rows):
 def product(block, item, slot):
     """The work item of kernels.matmul."""
     product_item(_stream, _vector, block, item, slot)
+
+
+@kernel
+def _codes(where, j):
+    block, part = where + j // 4 * SIZE, j % 4
+    q, fifth = load_bytes32(block + 48 + part * 32), shift_right(load_bytes32(block + 16), 2 * part)
+    upper = join(mask(fifth, 1), mask(shift_right(fifth, 1), 1))
+    return ior(join(mask(q, 15), shift_right(q, 4)), shift_left(upper, 4))
+
+
+@kernel
+def _scales(where, d, r, k):
+    return scales_of_two(where, where + SIZE)
+
+
+@kernel
+def _minima(where, d, r, k):
+    return minima_of_two(where, where + SIZE)
+
+
+@item_kernel
+def _product_codes(block, item, slot):
+    product_codes_item(32, 2 * SIZE, load_32, _codes, _scales, _minima, block, item, slot)
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes."""
+    return int(_product_codes())

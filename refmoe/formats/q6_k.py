@@ -8,6 +8,7 @@ Layout      X.weight [rows, cols / 256 * 210], row-major; a block of 210 bytes i
     bytes 192..207  scale s, a signed byte, of elements 16s .. 16s + 15
     bytes 208..209  d, binary16, little-endian
 Semantics   W_eff[r, 256b + i] = (d * scale[i / 16]) * (q[i] - 32) of block b of row r; exact
+Codes       q - 32, scale d * scale, exact, no minimum; units of 16
 Order       no rounding: 11, 7 and 5 significant bits fit (-128 and -32 have one)
 Special     d = inf or nan gives what IEEE 754 says (inf * 0 is nan); the sign of d stays on zeros
 Errors      cols must be a multiple of 256
@@ -21,12 +22,15 @@ import numpy as np
 from refmoe import jit
 from refmoe.errors import FormatError
 from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.numerics.activation_codes import Codes, arranged
 from refmoe.numerics.codecs import f16_to_f32
 from refmoe.weight import Weight
 
 if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_large_pairs, vector_of_pairs
+    from refmoe.kernels.product_codes import product_codes_item
+    from refmoe.kernels.turned import load_16
     from refmoe.numerics.vec import lane, splat, vmul
     from refmoe.numerics.vec_bytes import (
         b_and,
@@ -38,6 +42,7 @@ if jit.ENABLED:
         signed,
         splat_half,
     )
+    from refmoe.numerics.vec_codes import ior, join, load_bytes32, load_bytes64, mask, minus, shift_left, shift_right
 
 suffixes = (".weight",)
 dtypes = ("Q6_K",)
@@ -51,16 +56,25 @@ def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
     return {".weight": (rows, cols // ELEMENTS * SIZE)}
 
 
-def decode(weight: Weight) -> np.ndarray:
-    """W_eff f32[rows, cols]."""
+def _unpacked(weight):
     blocks = weight.parts[".weight"].reshape(-1, SIZE)
     d = f16_to_f32(blocks[:, 208:210].copy().view(np.uint16))
     scale = blocks[:, 192:208].view(np.int8).astype(np.float32)
     bytes64, halves = blocks[:, :128].reshape(-1, 2, 1, 64), blocks[:, 128:192].reshape(-1, 2, 1, 32)
     low = np.concatenate([bytes64 & 15, bytes64 >> 4], axis=2).reshape(-1, 8, 32)
     upper = np.concatenate([halves >> 2 * j & 3 for j in range(4)], axis=2).reshape(-1, 8, 32)
-    q = ((low | (upper << 4)).astype(np.int8) - np.int8(32)).reshape(-1, 16, 16)  # by scale
-    return ((d * scale)[:, :, None] * q.astype(np.float32)).reshape(weight.rows, weight.cols)
+    return ((low | (upper << 4)).astype(np.int8) - np.int8(32)).reshape(-1, 16, 16), d * scale  # by scale
+
+
+def decode(weight: Weight) -> np.ndarray:
+    """W_eff f32[rows, cols]."""
+    q, scale = _unpacked(weight)
+    return (scale[:, :, None] * q.astype(np.float32)).reshape(weight.rows, weight.cols)
+
+
+def codes(weight: Weight) -> Codes:
+    """q, scale and minimum for linear_a8."""
+    return arranged(weight.rows, *_unpacked(weight))
 
 
 def descriptor(weight: Weight) -> list[int]:
@@ -101,3 +115,25 @@ def _stream(d, first, last, x, x_rows, out, width, out_rows):
 def product(block, item, slot):
     """The work item of kernels.matmul."""
     product_item(_stream, _vector, block, item, slot)
+
+
+@kernel
+def _codes(where, j):
+    low = mask(shift_right(load_bytes64(where + j // 2 * 64), j % 2 * 4), 15)
+    bits = shift_right(load_bytes32(where + 128 + j // 2 * 32), j % 2 * 4)
+    return minus(ior(low, shift_left(join(mask(bits, 3), mask(shift_right(bits, 2), 3)), 4)), 32)
+
+
+@kernel
+def _scales(where, d, r, k):
+    return _open(where)
+
+
+@item_kernel
+def _product_codes(block, item, slot):
+    product_codes_item(16, SIZE, load_16, _codes, _scales, None, block, item, slot)
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes."""
+    return int(_product_codes())

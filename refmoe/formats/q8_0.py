@@ -4,6 +4,7 @@ Layout      X.weight [rows, cols / 32 * 34], row-major; a block of 34 bytes is
     bytes 0..1    d, binary16, little-endian
     bytes 2..33   q[i], a signed byte, i = 0..31
 Semantics   W_eff[r, 32b + i] = d * q[i] of block b of row r; exact
+Codes       q as it is, scale d, no minimum; units of 32
 Order       no rounding: 11 and 8 significant bits fit
 Special     d = inf or nan gives what IEEE 754 says (inf * 0 is nan); the sign of d stays on zeros
 Errors      cols must be a multiple of 32
@@ -17,14 +18,19 @@ import numpy as np
 from refmoe import jit
 from refmoe.errors import FormatError
 from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.numerics.activation_codes import Codes, arranged
 from refmoe.numerics.codecs import f16_to_f32
 from refmoe.weight import Weight
 
 if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
+    from refmoe.kernels.product_codes import product_codes_item
+    from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import vmul
     from refmoe.numerics.vec_bytes import load_bytes, signed, splat_half
+    from refmoe.numerics.vec_codes import halves, join, load_bytes32
+
 
 suffixes = (".weight",)
 dtypes = ("Q8_0",)
@@ -38,11 +44,20 @@ def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
     return {".weight": (rows, cols // ELEMENTS * SIZE)}
 
 
+def _unpacked(weight):
+    blocks = weight.parts[".weight"].reshape(-1, SIZE)
+    return blocks[:, 2:].view(np.int8), f16_to_f32(blocks[:, :2].copy().view(np.uint16))
+
+
 def decode(weight: Weight) -> np.ndarray:
     """W_eff f32[rows, cols]."""
-    blocks = weight.parts[".weight"].reshape(-1, SIZE)
-    d = f16_to_f32(blocks[:, :2].copy().view(np.uint16))
-    return (d * blocks[:, 2:].view(np.int8).astype(np.float32)).reshape(weight.rows, weight.cols)
+    q, d = _unpacked(weight)
+    return (d * q.astype(np.float32)).reshape(weight.rows, weight.cols)
+
+
+def codes(weight: Weight) -> Codes:
+    """q, scale and minimum for linear_a8."""
+    return arranged(weight.rows, *_unpacked(weight))
 
 
 def descriptor(weight: Weight) -> list[int]:
@@ -74,3 +89,23 @@ def _stream(d, first, last, x, x_rows, out, width, out_rows):
 def product(block, item, slot):
     """The work item of kernels.matmul."""
     product_item(_stream, _vector, block, item, slot)
+
+
+@kernel
+def _codes(where, j):
+    return join(load_bytes32(where + 2 * SIZE * j + 2), load_bytes32(where + 2 * SIZE * j + SIZE + 2))
+
+
+@kernel
+def _scales(where, d, r, k):
+    return halves(where, 0, SIZE)
+
+
+@item_kernel
+def _product_codes(block, item, slot):
+    product_codes_item(32, SIZE * 16, load_32, _codes, _scales, None, block, item, slot)
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes."""
+    return int(_product_codes())

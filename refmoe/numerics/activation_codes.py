@@ -31,6 +31,13 @@ SMALLEST = np.float32(2.0**-126)
 MAGIC = np.float32(12582912.0)  # 1.5 * 2^23: adding, then subtracting it rounds |v| < 2^22 to an integer, ties to even
 
 
+def arranged(rows, q, scale, minimum=None):
+    """Codes of a matrix from blocks in row-major order: q any integers, scale and minimum f32, for each unit."""
+    scale = np.ascontiguousarray(scale, np.float32).reshape(rows, -1)
+    least = np.zeros_like(scale) if minimum is None else np.ascontiguousarray(minimum, np.float32).reshape(rows, -1)
+    return q.reshape(rows, -1).astype(np.int64), scale, least
+
+
 @kernel
 def quantise(x, p, s):
     """Codes p i64[K] and scales s f32[G] of x f32[K]."""

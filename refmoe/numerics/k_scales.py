@@ -15,7 +15,9 @@ from refmoe import jit
 from refmoe.jit import kernel
 
 if jit.ENABLED:
-    from refmoe.numerics.vec_bytes import join_words, load_word
+    from refmoe.numerics.vec import splat, vmul
+    from refmoe.numerics.vec_bytes import join_words, load_word, splat_half, unsigned
+    from refmoe.numerics.vec_codes import lower_halves, upper_halves
 
 
 def scales_and_minima(packed):
@@ -47,3 +49,18 @@ def load_sixteen_scales(where):
     first = low & 0x0F0F0F0F | (upper << 4 & 0x30303030) | ((high & 0x0F0F0F0F | (upper << 2 & 0x30303030)) << 32)
     last = (low >> 4 & 0x0F0F0F0F) | (upper & 0x30303030)
     return join_words(first, last | (((high >> 4 & 0x0F0F0F0F) | (upper >> 2 & 0x30303030)) << 32))
+
+
+@kernel
+def scales_of_two(first, second):
+    """d * scale of two blocks of Q4_K or Q5_K, sixteen lanes."""
+    both = lower_halves(unsigned(load_scales_and_minima(first + 4)), unsigned(load_scales_and_minima(second + 4)))
+    return vmul(lower_halves(splat_half(first), splat_half(second)), both)
+
+
+@kernel
+def minima_of_two(first, second):
+    """-(dmin * minimum) of two blocks of Q4_K or Q5_K, sixteen lanes."""
+    both = upper_halves(unsigned(load_scales_and_minima(first + 4)), unsigned(load_scales_and_minima(second + 4)))
+    factors = lower_halves(splat_half(first + 2), splat_half(second + 2))
+    return vmul(vmul(splat(np.float32(-1.0)), factors), both)

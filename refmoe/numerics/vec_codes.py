@@ -8,8 +8,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.datamodel import models, register_default
 
-from refmoe.jit import intrinsic
-from refmoe.numerics.vec import v32
+from refmoe.jit import intrinsic, kernel
+from refmoe.numerics.vec import _widen, v32
 
 _I8, _I16, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 
@@ -122,22 +122,21 @@ def imax(typingctx, a, b):
     return ints16(ints16, ints16), codegen
 
 
-def _with_constant(name):
-    @intrinsic(prefer_literal=True)
+def _with_number(name):
+    @intrinsic
     def operation(typingctx, a, number):
-        value = number.literal_value
-
         def codegen(context, builder, signature, args):
-            return getattr(builder, name)(args[0], _const(signature.args[0], value))
+            kind = signature.args[0]
+            scalar = builder.trunc(args[1], ir.IntType(kind.bits))
+            return getattr(builder, name)(args[0], _splat(builder, scalar, kind.lanes))
 
-        return a(a, number), codegen
+        return a(a, types.int64), codegen
 
     return operation
 
 
-# The same compile-time number for every lane.
-shift_left, shift_right, mask, flip = map(_with_constant, ("shl", "lshr", "and_", "xor"))
-plus, minus = map(_with_constant, ("add", "sub"))
+# The same number for every lane.
+shift_left, shift_right, mask, minus = map(_with_number, ("shl", "lshr", "and_", "sub"))
 
 
 @intrinsic
@@ -178,6 +177,71 @@ def to_float(typingctx, a):
     return v32(ints16), lambda context, builder, signature, args: builder.sitofp(args[0], ir.VectorType(_F32, 16))
 
 
+@intrinsic
+def look_up(typingctx, table, index):
+    """Lane i is table[index[i] & 15], 16 bytes looked up by 64."""
+    def codegen(context, builder, signature, args):
+        parts = []
+        for first in range(0, 64, 16):
+            found = ir.Constant(_llvm(bytes16), ir.Undefined)
+            inside = _shuffle(builder, args[1], args[1], range(first, first + 16))
+            inside = builder.and_(inside, _const(bytes16, 15))
+            for i in range(16):  # a pattern that becomes one instruction where the processor has it
+                at = ir.Constant(_I32, i)
+                place = builder.zext(builder.extract_element(inside, at), _I32)
+                found = builder.insert_element(found, builder.extract_element(args[0], place), at)
+            parts.append(found)
+        pairs = [_shuffle(builder, parts[i], parts[i + 1], range(32)) for i in (0, 2)]
+        return _shuffle(builder, *pairs, range(64))
+
+    return bytes64(bytes16, bytes64), codegen
+
+
+@intrinsic
+def spread_64(typingctx, low, high):
+    """64 bytes, 0 or 1: the bits of two 32-bit numbers, lowest first."""
+    def codegen(context, builder, signature, args):
+        wide = builder.or_(args[0], builder.shl(args[1], ir.Constant(_I64, 32)))
+        return builder.zext(builder.bitcast(wide, ir.VectorType(ir.IntType(1), 64)), _llvm(bytes64))
+
+    return bytes64(types.int64, types.int64), codegen
+
+
+@intrinsic(prefer_literal=True)
+def halves(typingctx, where, first, step):
+    """The 16 binary16 numbers at where + first + i * step as f32 lanes; first and step are even compile-time constants.
+    Reads nothing beyond where + 16 * step."""
+    start, apart = first.literal_value, step.literal_value
+    each = next(n for n in (8, 4, 2, 1) if (n - 1) * apart + start + 2 <= 64)  # numbers in one vector that is read
+    size = next(n for n in (2, 4, 8, 16, 32, 64) if (each - 1) * apart + start + 2 <= n)
+
+    def codegen(context, builder, signature, args):
+        kind = ir.VectorType(_I16, size // 2)
+        places = [(start + i * apart) // 2 for i in range(each)]
+        level = [_read(builder, builder.add(args[0], ir.Constant(_I64, i * apart)), kind) for i in range(0, 16, each)]
+        while len(level) > 1:
+            pick = places + [level[0].type.count + place for place in places]
+            level = [_shuffle(builder, a, b, pick) for a, b in zip(level[0::2], level[1::2], strict=True)]
+            places = list(range(len(pick)))
+        return _widen(builder, level[0], types.int16)
+
+    return v32(types.int64, first, step), codegen
+
+
+def _halves_of_two(which):
+    @intrinsic
+    def halves_of_two(typingctx, a, b):
+        def codegen(context, builder, signature, args):
+            return _shuffle(builder, *args, [*range(which, which + 8), *range(which + 16, which + 24)])
+
+        return v32(v32, v32), codegen
+
+    return halves_of_two
+
+
+lower_halves, upper_halves = _halves_of_two(0), _halves_of_two(8)  # lanes 0..7, or 8..15, of both f32 vectors
+
+
 def _repeated(times):
     @intrinsic
     def repeated(typingctx, a):
@@ -206,3 +270,9 @@ def _reduction(name):
 
 
 largest, total = _reduction("smax"), _reduction("add")  # of 16 i32 lanes
+
+
+@kernel
+def nibble_halves(a, b):
+    """64 nibbles of twice 16 bytes, each time the low ones first."""
+    return join(join(mask(a, 15), shift_right(a, 4)), join(mask(b, 15), shift_right(b, 4)))
