@@ -26,7 +26,7 @@ from refmoe.config.quantization import Quantization, encodings
 from refmoe.static_check import Checker
 from refmoe.steps import UNLIMITED, CacheRow, Step, Tables, Tensor
 
-INT8 = {"linear": "linear_a8", "expert_linear": "expert_linear_a8"}
+INT8 = {op: f"{op}_a8" for op in ("linear", "linear_bias", "expert_linear", "expert_linear_bias")}
 KEPT = frozenset(("router", "s_weight"))  # what decides whose output counts, and how much, stays binary32
 __all__ = ["UNLIMITED", "CacheRow", "Expected", "Program", "Step", "Tensor", "build", "checked", "supported"]
 
@@ -149,12 +149,7 @@ class Program(Tables):
 
     def with_int8(self) -> "Program":
         """The same program with the products of INT8 in the layers; those of KEPT and the head stay as they are."""
-
-        def changed(one: Step) -> Step:
-            kept = one.op not in INT8 or not KEPT.isdisjoint(one.weights)
-            return one if kept else replace(one, op=INT8[one.op])
-
-        return replace(self, blocks={name: tuple(map(changed, block)) for name, block in self.blocks.items()})
+        return replace(self, blocks=int8_blocks(self.blocks))
 
     def text(self) -> str:
         """The program for reading: each block once, with the layers that use it."""
@@ -163,6 +158,16 @@ class Program(Tables):
     def describe(self) -> dict[str, Any]:
         """Facts for `refmoe info`, as plain JSON values."""
         return program_text.describe(self)
+
+
+def int8_blocks(blocks: dict[str, tuple[Step, ...]]) -> dict[str, tuple[Step, ...]]:
+    """Blocks with the ops of INT8."""
+
+    def changed(one: Step) -> Step:
+        kept = one.op not in INT8 or not KEPT.isdisjoint(one.weights)
+        return one if kept else replace(one, op=INT8[one.op])
+
+    return {name: tuple(map(changed, block)) for name, block in blocks.items()}
 
 
 def _canonical(value: object) -> str:

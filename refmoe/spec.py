@@ -34,6 +34,7 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "scale_by_sigmoid", "clip", "split_heads", "absorb_query", "expand_value", "latent_attention",
         "attention_sinks", "route_topk_softmax", "expert_linear_bias", "swiglu_clamped",
         "rope_half_partial", "linear_a8", "expert_linear_a8",
+        "linear_bias_a8", "expert_linear_bias_a8",
     )),
     ("Programs", "archs", (
         "program", "rope", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe",

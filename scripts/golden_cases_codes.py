@@ -135,3 +135,36 @@ def expert_linear_a8__units_of_16(g):
     g.normal("x", 2, 272)
     g.ids("ids", [[1, 0], [0, 1]])
     codes(g, (2, 3, 272), unit=16)
+
+
+# ---- with a bias ---------------------------------------------------------------------------------------------------
+
+
+@vector("the sum begun with the bias, the bias scaled or quantised with the row")
+def linear_bias_a8__bias_after_tree(g):
+    g.normal("x", 3, 640)
+    codes(g, (5, 640), zeros=True)
+    g.normal("b", 5, scale=8.0)
+
+
+@vector("the last unit read beyond the row, or left out")
+def linear_bias_a8__partial_unit(g):
+    g.normal("x", 2, 45)
+    codes(g, (4, 45))
+    g.normal("b", 4)
+
+
+@vector("the sum begun with the bias; the bias of another expert, or of the first", "E08")
+def expert_linear_bias_a8__bias_after_tree(g):
+    g.normal("x", 2, 576)
+    g.ids("ids", [[2, 0], [1, 2]])
+    codes(g, (3, 4, 576))
+    g.normal("b", 3, 4, scale=8.0)
+
+
+@vector("one row for all choices of a token")
+def expert_linear_bias_a8__row_per_choice(g):
+    g.normal("x", 3, 2, 64)
+    g.ids("ids", [[1, 0], [0, 2], [1, 2]])
+    codes(g, (3, 5, 64), zeros=True)
+    g.normal("b", 3, 5)

@@ -1,6 +1,7 @@
 """program: what a built program holds, its static checks, its forms (JSON, digest, text), import without arrays."""
 
 import hashlib
+import importlib
 import json
 import math
 import struct
@@ -19,7 +20,7 @@ from refmoe import program as programs
 from refmoe.archs import parts
 from refmoe.config import Config, round32
 from refmoe.errors import ConfigError, ProgramError
-from refmoe.program import UNLIMITED, build, checked, supported
+from refmoe.program import INT8, UNLIMITED, build, checked, int8_blocks, supported
 from refmoe.steps import matrix, step, vector
 
 LATENT = ({"q_lora_rank": None}, {"attention_bias": True, "norm_topk_prob": False}, {"first_k_dense_replace": 9})
@@ -97,6 +98,25 @@ def test_parameters_are_the_sum_of_expected(family):
         lookup = 0 if program.copies else program.dims["V"] * program.dims["H"]
         assert counts["multiplied"] == counts["active"] - counts["vectors"] - lookup
         assert program.bytes_per_token(2) == 2 * counts["multiplied"] + 2 * program.dims["H"] + 4 * counts["vectors"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_int8_activations_are_another_program(family):
+    for program in built(family):
+        other = program.with_int8()
+        assert (program.activations, other.activations) == ("f32", "int8")
+        assert other.digest() != program.digest() and "_a8" in other.text() and "_a8" not in program.text()
+        assert other.head == program.head and other.tail == program.tail and other.with_int8() == other
+        for name, steps in program.blocks.items():
+            for one, changed in zip(steps, other.blocks[name], strict=True):
+                kept = one.op not in INT8 or {"router", "s_weight"} & set(one.weights)
+                assert changed == (one if kept else replace(one, op=INT8[one.op]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_int8_activations_pass_the_static_check(family):
+    tables = importlib.import_module(f"refmoe.archs.{family}").tables(Config(config(family), "config.json"))
+    checked(family, replace(tables, blocks=int8_blocks(tables.blocks)), {})
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -19,13 +19,15 @@ check       check(weight) -> None or (suffix, problem): stored numbers that the 
 
 import importlib
 import pkgutil
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from refmoe.errors import FormatError
-from refmoe.numerics.activation_codes import Codes
+from refmoe.numerics.activation_codes import Codes, products
+from refmoe.numerics.reduce import dots
 from refmoe.weight import Weight
 
 
@@ -60,6 +62,22 @@ def codes(weight: Weight) -> Codes | None:
     module = get(weight.format)
     found: Codes | None = module.codes(weight) if hasattr(module, "codes") else None
     return found
+
+
+def plain_a8(weight: Weight) -> Callable[[np.ndarray], np.ndarray]:
+    """Call x f32[T,K] -> f32[T,N]: linear_a8 with one matrix, through plain kernels."""
+    found = codes(weight)
+    w = decode(weight) if found is None else None
+
+    def call(x: np.ndarray) -> np.ndarray:
+        y = np.empty((x.shape[0], weight.rows), np.float32)
+        if found is None:
+            dots(x, w, y)
+        else:
+            products(x, *found, y)
+        return y
+
+    return call
 
 
 class Operands(NamedTuple):

@@ -16,32 +16,18 @@ Origin      as linear_a8. x is quantised once, whoever reads it
 import numpy as np
 
 from refmoe import formats, jit
-from refmoe.jit import kernel
-from refmoe.numerics.activation_codes import GROUP, dot, quantise
-from refmoe.numerics.reduce import dots
+from refmoe.numerics.activation_codes import products
 
 if jit.ENABLED:
     from refmoe.kernels.grouped import expert_products
 
 
-@kernel
-def expert_linear_a8(x, expert, ids, q, scale, minimum, y):
-    """Plain kernel for the choices of one expert: x f32[T,J,I] with J = 1 (shared row) or K, ids i64[T,K], codes
-    q i64[F,I], scale, minimum f32[F,U] -> their rows of y f32[T,K,F]."""
-    p, s = np.empty(x.shape[2], np.int64), np.empty((x.shape[2] + GROUP - 1) // GROUP, np.float32)
-    for t in range(ids.shape[0]):
-        for j in range(ids.shape[1]):
-            if ids[t, j] == expert:
-                quantise(x[t, min(j, x.shape[1] - 1)], p, s)
-                for f in range(q.shape[0]):
-                    y[t, j, f] = dot(p, s, q[f], scale[f], minimum[f])
-
-
 def plain(x, ids, q, scale, minimum):
-    """The op through the plain kernel; see Signature."""
+    """The op through the plain kernel of activation_codes, choice by choice; see Signature."""
     y = np.empty((*ids.shape, q.shape[1]), np.float32)
-    for expert, codes in enumerate(zip(q, scale, minimum, strict=True)):
-        expert_linear_a8(x if x.ndim == 3 else x[:, None, :], expert, ids, *codes, y)
+    for t, j in np.ndindex(ids.shape):
+        expert, row = ids[t, j], x[t] if x.ndim == 2 else x[t, j]
+        products(row[None], q[expert], scale[expert], minimum[expert], y[t, j:j + 1])
     return y
 
 
@@ -61,15 +47,9 @@ def bind_many(together, parts):
 
 
 def _plain_experts(x, ids, experts):
-    rows = x if x.ndim == 3 else x[:, None, :]
-    y = np.empty((*ids.shape, experts[0].rows), np.float32)
-    for expert, weight in enumerate(experts):
-        codes = formats.codes(weight)
-        if codes is not None:
-            expert_linear_a8(rows, expert, ids, *codes, y)
-            continue
-        w, (t, j) = formats.decode(weight), np.nonzero(ids == expert)
-        chosen = np.empty((t.shape[0], weight.rows), np.float32)
-        dots(np.ascontiguousarray(rows[t, np.minimum(j, rows.shape[1] - 1)]), w, chosen)
-        y[t, j] = chosen
+    y, calls = np.empty((*ids.shape, experts[0].rows), np.float32), {}
+    for t, j in np.ndindex(ids.shape):
+        expert = int(ids[t, j])
+        calls[expert] = calls.get(expert) or formats.plain_a8(experts[expert])
+        y[t, j] = calls[expert]((x[t] if x.ndim == 2 else x[t, j])[None])[0]
     return y

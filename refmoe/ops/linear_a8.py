@@ -17,7 +17,6 @@ import numpy as np
 
 from refmoe import formats, jit
 from refmoe.numerics.activation_codes import products
-from refmoe.numerics.reduce import dots
 
 if jit.ENABLED:
     from refmoe.kernels.matmul import product
@@ -40,20 +39,6 @@ def bind_many(operands, parts):
     """Engine call x f32[T,K] -> list of f32[T,N]: several matrices applied to the same rows in one launch."""
     matrices = [weight for (weight,) in operands]
     if not jit.ENABLED:
-        calls = [_plain_call(weight) for weight in matrices]
+        calls = [formats.plain_a8(weight) for weight in matrices]
         return lambda x: [call(x) for call in calls]
     return product(formats.operands([[weight] for weight in matrices], int8=True), parts)
-
-
-def _plain_call(weight):
-    codes = formats.codes(weight)
-    if codes is not None:
-        return lambda x: plain(x, *codes)
-    w = formats.decode(weight)
-
-    def linear(x):
-        y = np.empty((x.shape[0], w.shape[0]), np.float32)
-        dots(x, w, y)
-        return y
-
-    return linear
