@@ -3,6 +3,8 @@
 A pass takes up to `chunk` new tokens, of one sequence or of many, and runs every step on all of their rows together.
 No op looks across rows, except attention, which reads each sequence's own cache. So the bits of a row do not depend on
 the pass it came in: any split into prefill and decode, any chunk, any batch, any number of threads gives the same.
+A pass of a single token, which decoding makes over and over, is planned once and runs without Python between its steps
+(refmoe.decode_plan).
 """
 
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from refmoe.numerics import rope_tables
 from refmoe.program import Program, Step
 
 CHUNK = 512  # new tokens per pass; bounds the memory of activations, changes no bit
+PLANNED_AFTER = 3  # single tokens after which their pass is planned: the first ones need not wait for it
 POSITION_LIMIT = 1 << 22  # rope computes angles of positions below this
 
 Record = Callable[[str, np.ndarray], None]
@@ -56,6 +59,7 @@ class Engine:
         self.threads = (threads or jit.max_threads()) if jit.ENABLED else 1
         check_arithmetic()
         self.tables = {name: rope_tables.from_spec(spec) for name, spec in program.tables.items()}
+        self._weights, self._plan, self._singles = weights, None, 0
         self._head = self._bind(program.head, weights, None)
         self._layers = [self._bind(program.blocks[kind], weights, layer) for layer, kind in enumerate(program.kinds)]
         self._tail = self._bind(program.tail, weights, None)
@@ -104,6 +108,10 @@ class Engine:
         for seq, ids in jobs:
             if seq.length + ids.shape[0] > POSITION_LIMIT:
                 raise UsageError(f"position: expected less than {POSITION_LIMIT}, found {seq.length + ids.shape[0]}")
+        if record is None and len(jobs) == 1 and jobs[0][1].shape[0] == 1:
+            result = self._single(jobs[0][0], int(jobs[0][1][0]))
+            if result is not None:
+                return [result]
         logits: list[list[np.ndarray]] = [[] for _ in jobs]
         for pieces in _passes([ids.shape[0] for _, ids in jobs], chunk):
             x = self._pass([(jobs[n][0], jobs[n][1][first:last]) for n, first, last in pieces], record)
@@ -121,6 +129,23 @@ class Engine:
                     logits[n].append(result[at:at + last - first])
                     at += last - first
         return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in logits]
+
+    def _single(self, sequence: Sequence, token: int) -> np.ndarray | None:
+        """Logits of one new token by the plan of the program, if it has one and no other thread is in it."""
+        self._singles += 1
+        if self._singles == PLANNED_AFTER:
+            self._plan = self._make_plan()
+        return self._plan.step(sequence, token) if self._plan else None
+
+    def _make_plan(self) -> Any:
+        if not jit.ENABLED:
+            return False
+        from refmoe.decode_plan import Plan, Unplanned
+
+        try:
+            return Plan(self.program, self._weights, self.tables, self.kv_dtype, self.threads)
+        except Unplanned:
+            return False
 
     def _pass(self, pieces: list[tuple[Sequence, np.ndarray]], record: Record | None) -> np.ndarray:
         """Head and layers on the rows of all pieces: the residual stream f32[rows, H]."""

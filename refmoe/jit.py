@@ -29,8 +29,8 @@ from numba.extending import intrinsic, overload
 from refmoe import places
 
 ENABLED = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
-SOURCES = ("jit.py", "numerics", "kernels", "formats", "ops", "weight.py", "kvcache.py", "engine.py", "sampler.py",
-           "bench.py")  # a test checks that no kernel uses a name from elsewhere
+SOURCES = ("jit.py", "numerics", "kernels", "formats", "ops", "weight.py", "kvcache.py", "engine.py", "decode.py",
+           "sampler.py", "bench.py")  # a test checks that no kernel uses a name from elsewhere
 _SWITCHES = ("NUMBA_BOUNDSCHECK", "NUMBA_OPT", "NUMBA_LOOP_VECTORIZE", "NUMBA_SLP_VECTORIZE", "NUMBA_ENABLE_AVX")
 
 

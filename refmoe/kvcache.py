@@ -56,6 +56,7 @@ class LayerCache:
         self.v_chunks: list = self.k_chunks if row.joined else []
         self.k_table = np.zeros(8, np.int64)
         self.v_table = self.k_table if row.joined else np.zeros(8, np.int64)
+        self.addresses = (self.k_table.ctypes.data, self.v_table.ctypes.data)
         self._shift = row.widths[0] if row.joined else 0
         self._store = _store_f32 if dtype == "f32" else _store_bf16
 
@@ -82,6 +83,7 @@ class LayerCache:
         if number == self.k_table.shape[0]:
             self.k_table = np.resize(self.k_table, 2 * number)
             self.v_table = self.k_table if self.row.joined else np.resize(self.v_table, 2 * number)
+            self.addresses = (self.k_table.ctypes.data, self.v_table.ctypes.data)
         places = ((self.k_chunks, self.k_table), (self.v_chunks, self.v_table))
         for chunk, (kept, table) in zip(chunks, places, strict=False):
             kept.append(chunk)

@@ -24,7 +24,7 @@ FLOORS = {
     "ops": 3,
     "signature": 4, "config": 4, "program": 4, "program_text": 4, "static_check": 4, "archs": 4,
     "assemble": 4,
-    "checkpoint": 5, "kvcache": 5,
+    "checkpoint": 5, "kvcache": 5, "decode": 5, "decode_plan": 5,
     "engine": 6,
     "model": 7, "sampler": 7, "text": 7, "detokenize": 7, "generate": 7, "trace": 7, "golden": 7, "verify": 7,
     "comparison": 7, "quantize": 7, "capture": 7, "spec": 7, "info": 7, "bench": 7, "synthetic": 7, "verifier": 7,

@@ -20,9 +20,12 @@ import numpy as np
 from refmoe.jit import inlined, item_kernel, kernel
 from refmoe.kernels import team
 from refmoe.kernels.matrix import (
+    AHEAD,
+    BASE,
     COLS,
     FIRST,
     PRODUCT,
+    ROW_BYTES,
     WORDS,
     stream_bf16,
     stream_f16,
@@ -41,6 +44,7 @@ from refmoe.numerics.vec import (
     call_item,
     load1,
     load16,
+    prefetch,
     splat,
     store16,
     vfma,
@@ -87,6 +91,9 @@ def _walk_rows(vector, d, first, count, x, out):
             for k in range(vectors):
                 store16(out + (r * vectors + k) * LINE, vector(d, first + r, k))
         else:
+            ahead = d[BASE] + (first + r) * d[ROW_BYTES] + AHEAD
+            for line in range(ahead, ahead + d[ROW_BYTES], LINE):
+                prefetch(line)
             scale, lanes = splat(load1(x + r * 4)), out + r % 16 * vectors * LINE
             for k in range(vectors):
                 store16(lanes + k * LINE, vfma(vector(d, first + r, k), scale, load16(F32, lanes + k * LINE)))

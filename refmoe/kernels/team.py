@@ -81,7 +81,13 @@ def _share_job(control, function, block, items, shares):
 @kernel
 def run(array, function, block, items, shares):
     """Do all items of a job; with shares = 1, or while another thread has the team, on the calling thread alone."""
-    control, operands = address(array), address(block)
+    run_at(array, function, address(block), items, shares)
+
+
+@kernel
+def run_at(array, function, operands, items, shares):
+    """`run` for operands at an address."""
+    control = address(array)
     if shares > 1 and items > 1 and atomic_add(control + OWNED, 1) == 0:
         _share_job(control, function, operands, items, shares)
         atomic_add(control + OWNED, -1)

@@ -237,17 +237,23 @@ def prefetch(typingctx, where):
     return types.none(types.int64), codegen
 
 
-@intrinsic
-def view64(typingctx, where, count):
-    """int64[count] over the memory at `where`; nothing owns it."""
-    def codegen(context, builder, signature, args):
-        array = context.make_array(signature.return_type)(context, builder)
-        eight = context.get_constant(types.intp, 8)
-        populate_array(array, data=builder.inttoptr(args[0], _I64.as_pointer()), shape=[args[1]], strides=[eight],
-                       itemsize=eight, meminfo=None)
-        return array._getvalue()
+def _view(element, size):
+    @intrinsic
+    def view(typingctx, where, count):
+        def codegen(context, builder, signature, args):
+            array = context.make_array(signature.return_type)(context, builder)
+            stride, data = context.get_constant(types.intp, size), context.get_data_type(element).as_pointer()
+            populate_array(array, data=builder.inttoptr(args[0], data), shape=[args[1]], strides=[stride],
+                           itemsize=stride, meminfo=None)
+            return array._getvalue()
 
-    return types.Array(types.int64, 1, "C")(types.int64, types.int64), codegen
+        return types.Array(element, 1, "C")(types.int64, types.int64), codegen
+
+    return view
+
+
+# int64[count], f32[count], u16[count] over the memory at an address; nothing owns it.
+view64, view32, view16 = _view(types.int64, 8), _view(types.float32, 4), _view(types.uint16, 2)
 
 
 # ---- between threads: sequentially consistent, on int64 ------------------------------------------------------------
