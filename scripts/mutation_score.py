@@ -32,6 +32,7 @@ from refmoe.verifier import catalogue  # noqa: E402
 from tests import ports  # noqa: E402
 from tests.verifier.mutants import MORE  # noqa: E402
 
+WIDE = (*golden.TABLES, "scale", "minimum")
 PROFILES = ("f32-any-order", "bf16", "exact")
 CLASSES = {"R": "router", "E": "experts, shared expert", "A": "attention, positions", "Q": "quantised weights",
            "N": "arithmetic, order, batch", "W": "loading", "T": "tokens, templates", "V": "verifiers themselves",
@@ -86,10 +87,10 @@ def run(place, mutant, case, profile):
 
 
 def _held(place, case, narrow):
-    """Inputs as a bfloat16 port holds them: routers and tables keep binary32."""
+    """Inputs as a bfloat16 port holds them: routers, tables and scales of codes keep binary32."""
     if not narrow or place.startswith("route") or place == "argmax":
         return case.inputs
-    return {name: ports.bf16(array) if array.dtype == np.float32 and name not in golden.TABLES else array
+    return {name: ports.bf16(array) if array.dtype == np.float32 and name not in WIDE else array
             for name, array in case.inputs.items()}  # fmt: skip
 
 

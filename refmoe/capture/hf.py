@@ -5,8 +5,8 @@
 
     refmoe compare theirs.safetensors -m DIR --map hf --profile bf16
 
-Outputs are named by the module's path, inputs of some modules by the path and .in; a router's three results are
-.logits, .weights and .ids. Everything is stored in the type it had. Only the first sequence of the batch is kept.
+Outputs are named by the module's path, inputs of some modules by the path and .in; a router's results are .logits,
+.weights and .ids. Everything is stored in the type it had. Only the first sequence of the batch is kept.
 """
 
 import json
@@ -35,8 +35,9 @@ def record(model: Any, ids: Sequence[int], path: str | Path, points: Iterable[st
     wanted, found, handles = tuple(points), dict[str, Any](), []
 
     def keep(name: str, value: Any) -> None:
-        if isinstance(value, torch.Tensor) and any(point in name for point in wanted):
-            found.setdefault(name, value.detach().cpu())
+        plain = isinstance(value, torch.Tensor) and not value.is_complex()  # a rotary table may be complex
+        if plain and any(point in name for point in wanted):
+            found.setdefault(name, value.detach().cpu().clone())  # what comes after may change it in place
 
     def hook(name: str):
         def after(module: Any, args: Any, kwargs: Any, output: Any) -> None:
@@ -44,9 +45,10 @@ def record(model: Any, ids: Sequence[int], path: str | Path, points: Iterable[st
             value = args[0] if args else kwargs.get("hidden_states")
             if last in INPUTS:
                 keep(name + ".in", value)
-            if last in ROUTERS and isinstance(output, tuple) and len(output) == 3:
-                for part, item in zip(("logits", "weights", "ids"), output, strict=True):
-                    keep(f"{name}.{part}", item)
+            if last in ROUTERS and isinstance(output, tuple):
+                parts = iter(("logits", "weights") if len(output) == 3 else ("weights",))
+                for item in output:
+                    keep(f"{name}.{next(parts, 'more') if item.is_floating_point() else 'ids'}", item)
             else:
                 keep(name, output[0] if isinstance(output, tuple) else output)
 

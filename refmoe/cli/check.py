@@ -15,9 +15,10 @@ from refmoe.cli import _shared
               "or a TOML or JSON file.  [default: profile.toml in PORT, else f32-any-order]")
 @click.option("--all", "every", is_flag=True, help="Describe every wrong case, not the first three of an op.")
 @click.option("--junit", type=click.Path(dir_okay=False), help="Also write a JUnit XML file.")
+@click.option("--html", type=click.Path(dir_okay=False), help="Also write a page to look at: one file, works offline.")
 @_shared.json_option
 @click.pass_context
-def command(context, reference, port, profile, every, junit, as_json):
+def command(context, reference, port, profile, every, junit, html, as_json):
     """Judge what a port computed from exported vectors: equal bits, within its declared arithmetic, or wrong - and if
     wrong, where, and which known bug it looks like.
 
@@ -51,6 +52,10 @@ def command(context, reference, port, profile, every, junit, as_json):
         from refmoe.verifier import junit as writer
 
         writer.write(junit, writer.of_check(report))
+    if html is not None:
+        from refmoe.comparison import page
+
+        page.write(html, page.of_check(report.facts()))
     if report.unused:
         _shared.note(f"{len(report.unused)} files of {port} belong to no case: {', '.join(report.unused[:3])}")
     if report.code:

@@ -19,10 +19,11 @@ from refmoe.cli import _shared
 @_shared.ids_option
 @click.option("--all", "every", is_flag=True, help="Describe every wrong step.")
 @click.option("--junit", type=click.Path(dir_okay=False), help="Also write a JUnit XML file.")
+@click.option("--html", type=click.Path(dir_okay=False), help="Also write a page to look at: one file, works offline.")
 @_shared.json_option
 @_shared.threads_option
 @click.pass_context
-def command(context, left, right, location, names, profile, mode, ids, every, junit, as_json, threads):
+def command(context, left, right, location, names, profile, mode, ids, every, junit, html, as_json, threads):
     """Judge a recorded run LEFT step by step against a model, or see where it parts from another run RIGHT.
 
     \b
@@ -56,5 +57,9 @@ def command(context, left, right, location, names, profile, mode, ids, every, ju
         from refmoe.verifier import junit as writer
 
         writer.write(junit, writer.of_compare(report))
+    if html is not None:
+        from refmoe.comparison import page
+
+        page.write(html, page.of_compare(report.facts()))
     if report.code:
         context.exit(report.code)

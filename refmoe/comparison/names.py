@@ -8,7 +8,7 @@
 
 theirs  a name; {l} is the layer, a number; * is any text
 ours    a point of the program; alternatives with |, the first one that this program has; a list of them cuts the last
-        axis of a fused array into the widths that the program says
+        axis of a fused array into the widths that the program says; [] is known and no point of the program
 dims    the axes as they lie there: t tokens, k chosen experts, b a batch of one, any other letter is a part of the
         width; without it axes of size 1 are dropped and the rest is reshaped to rows
 rope    "pairs": neighbours are rotated together there, and the program has halves (or the other way round); the numbers
@@ -117,8 +117,8 @@ def name_all(source: Source, entries: list[Entry], program: Program) -> Named:
             continue
         for entry in entries:
             match = entry.pattern.fullmatch(plain)
-            targets = [_first(word, match, known) for word in entry.ours] if match else []
-            if targets and all(targets):
+            targets = [_first(word, match, known) for word in entry.ours] if match else [None]
+            if all(targets):
                 for part, target in enumerate(targets):
                     named.loaders.setdefault(f"{prefix or ''}{target}", (item, entry, part))
                 break

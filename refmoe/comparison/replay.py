@@ -11,13 +11,13 @@ model): those that differ most from ours, and others evenly spread.
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from refmoe import signature
 from refmoe.comparison.names import width
+from refmoe.comparison.ties import untied
 from refmoe.comparison.values import Chosen, NotRecorded, Place, Values
 from refmoe.errors import TraceError
 from refmoe.verifier.judge import answer
@@ -30,17 +30,18 @@ WORK = 1 << 28  # multiplications of one evaluation of a bound
 
 @dataclass
 class Entry:
-    """The verdict of one point, or why there is none. `steps` are all steps the verdict is about."""
+    """The verdict of one point, or why there is none. `steps` are all points that it is about, `fused` those of them
+    that were not recorded."""
 
     point: str
     op: str
     verdict: Verdict | None
     reason: str = ""
     steps: tuple[str, ...] = ()
+    fused: tuple[str, ...] = ()
     rows: int = 0
     judged: int = 0
     seconds: float = 0.0
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Replay(Values):
@@ -82,7 +83,7 @@ class Replay(Values):
         ours = dict(zip(names, self.call(place).values(), strict=True))
         found = {name: array for name in names if (array := self.recorded(name, rows)) is not None}
         stretch = self.stretch(place)
-        entry = Entry(names[0], step.op, None, steps=(*stretch, *found), rows=rows)
+        entry = Entry(names[0], step.op, None, steps=(*stretch, *found), fused=stretch, rows=rows)
         profile = self.profile.where(step.op, *(name.removeprefix(place.one[0]) for name in names), step.out[0])
         labels = [param.name for param in signature.load(step.op)[0].results]
         shown = {label: (name, found[name]) for label, name in zip(labels, names, strict=True) if name in found}
@@ -94,10 +95,28 @@ class Replay(Values):
         inputs = self.question(place, chosen, stretch)
         results = {label: _cut(array, chosen) for label, (_, array) in shown.items()}
         expected = {label: _cut(ours[name], chosen) for label, (name, _) in shown.items()}
+        tied = self._untie(place, inputs, results, expected)
         question = Question(step.op, inputs, results, expected, profile, names[0])
         entry.verdict, entry.judged = answer(question, diagnosis=not stretch), len(chosen.rows)
+        if tied:
+            for output in entry.verdict.outputs:
+                output.status = WITHIN if output.status == EXACT else output.status
+            entry.verdict.outputs[0].excused += tied
+            entry.verdict.notes.append(f"{len(tied)} rows chose another of experts with equal logits (R15)")
         self._whole(entry.verdict, chosen)
         return entry
+
+    def _untie(self, place: "Place", inputs: dict, results: dict, expected: dict) -> list[int]:
+        """Rows whose other choice is a tie that the declared type of the logits made; their ids become ours."""
+        if not place.step.op.startswith("route_") or "ids" not in results:
+            return []
+        source, out = self.source(place, place.step.inputs[0])
+        if self.profile.where(source.step.op, self.name(source, out)).output == "f32":
+            return []
+        logits = inputs["logits"] if isinstance(inputs["logits"], np.ndarray) else inputs["logits"].v
+        bias = np.broadcast_to(inputs.get("bias", 0.0), logits.shape)
+        results["ids"], tied = untied(results["ids"], expected["ids"], np.stack([logits, bias], axis=-1))
+        return tied
 
     def _whole(self, verdict: Verdict, chosen: "Chosen") -> None:
         """Indices of the verdict count in the whole array."""

@@ -66,4 +66,5 @@ class Report:
 def _facts(entry: Entry) -> dict[str, Any]:
     verdict = entry.verdict.facts() if entry.verdict else None
     return {"point": entry.point, "op": entry.op, "verdict": verdict, "reason": entry.reason,
-            "steps": list(entry.steps), "rows": entry.rows, "judged_rows": entry.judged}  # fmt: skip
+            "steps": list(entry.steps), "fused": list(entry.fused), "rows": entry.rows,
+            "judged_rows": entry.judged}  # fmt: skip

@@ -36,8 +36,8 @@ def _steps(found: Report, every: bool) -> list[str]:
     for entry in shown:
         described = verdicts.case(entry.verdict) if entry.verdict else []
         lines += [f"{WRONG} {entry.point} ({entry.op})", *described[1:]]
-        if len(entry.steps) > 1:
-            lines.append(f"  not recorded, so part of this verdict: {', '.join(entry.steps[:-1])}")
+        if entry.fused:
+            lines.append(f"  not recorded, so part of this verdict: {', '.join(entry.fused)}")
     if len(wrong) > len(shown):
         lines.append(f"{len(wrong) - len(shown)} more wrong steps (--all)")
     excused = sum(entry.verdict.excused for entry in found.entries if entry.verdict)

@@ -5,7 +5,7 @@ Semantics   y = a + b, element by element
 Order       R1 one rounding
 Special     inf and nan follow IEEE 754
 Errors      none
-Golden      add: residual_first, special_values
+Golden      add: residual_first, shared_expert, special_values
 Origin      all families: a is the residual stream, b the output of the half block
 """
 

@@ -6,7 +6,7 @@ Order       R1 q = sum of x*x over the D values by the one reduction; R2 m = q /
             R4 r = sqrt(a); R5 s = 1 / r; R6 v = x * s; R7 y = v * w
 Special     as rms_norm, per head
 Errors      a width that is no multiple of D is refused by the program check
-Golden      head_norm: eps_dominates, heads_differ, odd_width, weights_not_uniform
+Golden      head_norm: eps_dominates, eps_one_millionth, heads_differ, odd_width, weights_not_uniform
 Origin      Qwen3 (q_norm and k_norm, before RoPE). Dissent: OLMoE normalises the full width before the head split
 """
 

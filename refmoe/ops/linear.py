@@ -6,8 +6,8 @@ Order       the one reduction (numerics.reduce): 16 lanes, lane k mod 16, fma in
             halving tree 8, 4, 2, 1. Nothing else is rounded. The order depends on K alone: not on T, threads or blocks
 Special     inf and nan follow IEEE 754; no zero is skipped
 Errors      K = 0 is refused by the program check
-Golden      linear: cancellation, lane_order, many_rows, non_square_matrix, one_row, partial_lanes, router_near_tie,
-            special_values, square_matrix
+Golden      linear: cancellation, equal_row_alone, equal_rows, lane_order, many_rows, non_square_matrix, one_row,
+            partial_lanes, router_near_tie, router_of_bf16_weights, special_values, square_matrix
 Origin      y = x W^T as published ([out, in] storage). Dissent: every BLAS has its own order, often dependent on T
 """
 

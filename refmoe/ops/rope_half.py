@@ -9,9 +9,9 @@ Order       R1 p = f32(position), exact below 2^24; R2 a = p * inv_freq; R3 c = 
 Special     inf and nan follow IEEE 754; position 0 with amplitude 1 returns x
 Errors      positions at or above 4194304 (2^22) are refused by the engine; inv_freq is computed as
             numerics.rope_tables says
-Golden      rope_half: amplitude, base_one_million, far_position, last_positions_of_a_million, linear_scaling,
-            llama3_scaling, pairing_is_half_split, position_zero_is_identity, several_heads, yarn_hard_step,
-            yarn_without_amplitude, yarn_without_truncation
+Golden      rope_half: amplitude, base_one_million, every_pair_turns, far_position, last_positions_of_a_million,
+            linear_scaling, llama3_scaling, pairing_is_half_split, position_zero_is_identity, several_heads,
+            yarn_hard_step, yarn_without_amplitude, yarn_without_truncation
 Origin      Llama, Mistral, Mixtral and Qwen in published (Hugging Face) row order. Dissent: rope_pairs on permuted
             rows of q and k. What R2 costs: the angle is off by at most 2^-24 of itself, as the frequencies already are,
             so far along cosines are off by 0.006 at position 131,071 and 0.08 at 1,048,575, here and in transformers

@@ -15,6 +15,7 @@ import numpy as np
 from refmoe.verifier.balls import UNIT, Ball, claimed, gamma, into, nearest
 from refmoe.verifier.profiles import SUMS, TYPES, Profile
 
+SCALED = ("e4m3", "int8")  # types that share scales
 ROLES = ("activation", "weight", "vector", "angle")
 
 
@@ -24,6 +25,9 @@ class Arithmetic:
 
     def __init__(self, profile: Profile, rounded: tuple[str, ...] = ROLES, stored: bool = False):
         self.profile, self.rounded, self.stored = profile, rounded, stored
+        # the weights of attention are operands of a product
+        self.weight_unit = 0.0 if profile.input == "f32" else TYPES["bf16" if profile.input in SCALED else
+                                                                    profile.input].unit  # fmt: skip
         self.mid_unit = TYPES[profile.intermediate].unit if profile.intermediate != "f32" else 0.0
         self.changed: set[str] = set()  # roles in which rounding changed an operand
 
@@ -34,7 +38,7 @@ class Arithmetic:
 
     def state(self, values) -> Ball:
         """An operand of attention: as `operand`, but never in a type that shares scales."""
-        if self.profile.input in ("e4m3", "int8"):
+        if self.profile.input in SCALED:
             return self.value(values)
         return self.operand(values)
 

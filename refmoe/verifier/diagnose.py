@@ -62,7 +62,7 @@ def _try(question: Question, misses: dict[str, Misses], mutant) -> Suspect | Non
         return None  # this mutation has no meaning for these shapes
     wrong = sum(int(miss.wrong.sum()) for miss in misses.values())
     explained = sum(_explained(miss, mine[name]) for name, miss in misses.items())
-    vacuous = sum(int((miss.wrong & np.isposinf(mine[name].ball.e)).sum()) for name, miss in misses.items())
+    vacuous = sum(int((miss.wrong & _silent(mine[name], question.found[name])).sum()) for name, miss in misses.items())
     if not wrong or explained < wrong or vacuous == wrong:
         return None
     whole = not any(mine[name].wrong.any() for name in misses)
@@ -70,6 +70,11 @@ def _try(question: Question, misses: dict[str, Misses], mutant) -> Suspect | Non
         return None
     load = max(float(miss.load.max(initial=0.0)) for miss in mine.values()) if whole else 0.0
     return Suspect(mutant.id, mutant.title, mutant.detail, 1.0, load, whole)
+
+
+def _silent(mine: Misses, found: np.ndarray) -> np.ndarray:
+    """Where a mutant makes no claim; nan where it has nan is one."""
+    return np.isposinf(mine.ball.e) & ~(np.isnan(mine.ball.v) & np.isnan(found))
 
 
 def _explained(theirs: Misses, mine: Misses) -> int:

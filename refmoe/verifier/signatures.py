@@ -177,7 +177,8 @@ def _places(at, count, word):
         return f"{word}s {int(at[0])} to {int(at[-1])} (of {count})"
     for modulus in MODULI:
         rest = np.unique(at % modulus)
-        if modulus < count and len(rest) <= modulus // 2 and len(at) >= 2:
+        all_of_them = len(at) == sum(len(range(int(r), count, modulus)) for r in rest)
+        if modulus < count and len(rest) <= modulus // 2 and len(at) > len(rest) and all_of_them:
             shown = ", ".join(str(int(r)) for r in rest[:6])
             return f"{word}s {shown}{', ...' if len(rest) > 6 else ''} mod {modulus} ({len(at)} of {count})"
     shown = ", ".join(str(int(i)) for i in at[:6])

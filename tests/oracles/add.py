@@ -24,6 +24,7 @@ def _flushed(a, b):
 
 
 MUTANTS = {
+    "E02": lambda a, b: {"y": a},
     "residual_dropped": lambda a, b: {"y": b},
     "residual_twice": lambda a, b: {"y": a + b + a},
     "subnormals_flushed": _flushed,

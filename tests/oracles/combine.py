@@ -41,6 +41,8 @@ def _zero_weight_skipped(x, weights):
 
 
 MUTANTS = {
+    "R09": lambda x, weights: bits(x, weights * np.float32(2.5)),
+    "R10": lambda x, weights: bits(x, weights / np.float32(2.5)),
     "N04": lambda x, weights: _chain(x, weights, range(x.shape[1] - 1, -1, -1)),
     "unfused": _unfused,
     "weights_twice": lambda x, weights: bits(x, weights * weights),

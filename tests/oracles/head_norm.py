@@ -52,6 +52,7 @@ def _whole_width(x, w, eps):
 MUTANTS = {
     "A09": _after_rotation,
     "A10": _whole_width,
+    "E10": _per_head("E10"),
     "A11": lambda x, w, eps: {"y": x},
     "A14": _per_head("A14"),
     "padded_mean": _per_head("padded_mean"),

@@ -37,7 +37,14 @@ def _zeros_skipped(x, w):
     return {"y": np.array(y, np.float32)}
 
 
+def _int8(x, w):
+    """Rows of W as signed bytes with one scale each."""
+    scale = np.abs(w).max(axis=1, keepdims=True) / np.float32(127)
+    return {"y": dots(x, np.rint(w / np.where(scale > 0, scale, np.float32(1))) * scale)}
+
+
 MUTANTS = {
+    "Q14": _int8,
     "E06": lambda x, w: {"y": dots(x, w.reshape(w.shape[1], w.shape[0]).T)},
     "N03": lambda x, w: {"y": halves_after(x, w, 8)},
     "R12": lambda x, w: {"y": bf16(exact_dots(x, w))},

@@ -68,7 +68,7 @@ def _padded_mean(x, w, eps):
 
 MUTANTS = {
     "A11": lambda x, w, eps: {"y": x},
-    "A14": lambda x, w, eps: _f32(x * scales(x, 1e-6) * w),
+    "A14": lambda x, w, eps: _f32(x * scales(x, 1e-5 if eps < 5e-6 else 1e-6) * w),
     "E10": lambda x, w, eps: _f32(x * scales(x, eps) * (1 + w)),
     "N01": lambda x, w, eps: {"y": bf16(x * scales(x, eps)) * w},
     "N02": lambda x, w, eps: _f32(x * bf16(scales(x, eps)) * w),

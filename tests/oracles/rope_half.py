@@ -98,12 +98,22 @@ def _yarn(base, factor, fast, whole):
     return table
 
 
+def _some_pairs(pairing):
+    """The second half of the frequencies is 0."""
+    def mutant(x, positions, inv_freq, amplitude):
+        kept = np.where(np.arange(len(inv_freq)) < len(inv_freq) / 2, inv_freq, np.float32(0))
+        return bits_of(pairing, x, positions, kept, amplitude)
+
+    return mutant
+
+
 def mutants_of(pairing, other):
     """The mutants of one pairing."""
     return {
         "A03": lambda x, positions, inv_freq, amplitude: bits_of(pairing, x, positions, inv_freq, 1 + 0.1 * np.log(40)),
         "A04": lambda **inputs: bits_of(other, **inputs),
         "A05": _permuted_for(pairing, other, 6),
+        "A06": (lambda x, **rest: {"y": x}, _some_pairs(pairing)),
         "A07": _with_angle(pairing, lambda p, f: p[:, None] * _default(f)),
         "A08": _with_angle(pairing, lambda p, f: p[:, None] * (_default(f) ** 2 / f)),
         "one_based": lambda x, positions, **rest: bits_of(pairing, x, positions + 1, **rest),

@@ -50,7 +50,8 @@ def weighted(a, s: Ball, v: Ball, visible, *, sink=None) -> Ball:
     # both a score and the largest may err; fast exponentials take the difference in units of log2
     error = s.e + np.where(visible, s.e, 0.0).max(axis=1, keepdims=True)
     error = error + 4 * UNIT * abs(np.where(visible, s.v - top, 0.0))
-    relative = np.expm1(np.minimum(error, 700)) * 1.01 + 2 * UNIT * a.profile.exp_ulp + a.mid_unit
+    relative = np.expm1(np.minimum(error, 700)) * 1.01 + 2 * UNIT * a.profile.exp_ulp
+    relative = relative + max(a.mid_unit, a.weight_unit)
     with np.errstate(invalid="ignore"):
         p = np.exp(value - top)
     rest = 0.0 if sink is None else np.exp(sink.v - top)

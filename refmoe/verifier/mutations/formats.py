@@ -196,17 +196,17 @@ def scales_of_other_rows(question, misses):
     return f"rows {', '.join(str(int(r)) for r in rows[:6])} have scales of other blocks"
 
 
+@symptom("Q04", "formats/gptq", "formats/awq", "formats/int_packed")
+def scales_of_wrong_width(question, misses):
+    """The same in a format of groups along a row: the table was read with another number of groups."""
+    return scales_transposed(question, misses)
+
+
 @symptom("Q19", ANY)
 def scales_transposed(question, misses):
     """The table of scales read column by column."""
     facts = block_scales(question, misses["decoded"])
     return "scales read column by column" if facts is not None and _is_transposed(*facts) else None
-
-
-@symptom("Q04", ANY)
-def scales_of_wrong_width(question, misses):
-    """The same: a table read with another number of groups."""
-    return scales_transposed(question, misses)
 
 
 def _is_transposed(used, right, table) -> bool:

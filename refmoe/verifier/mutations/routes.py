@@ -70,7 +70,8 @@ def taken_back(m):
     s = scores(m).v.astype(np.float32)
     back = (s + m.bias) - m.bias
     step = np.spacing(abs(s + m.bias)).astype(np.float64)
-    yield "", lambda: weighed(m, lambda ids: finished(m, pick(Ball(back, 1.01 * step), ids)))
+    for error in (np.zeros_like(step), 1.01 * step):  # as most ports round it, and whichever way they do
+        yield "", lambda error=error: weighed(m, lambda ids: finished(m, pick(Ball(back, error), ids)))
 
 
 @mutation("R18", *ALL)
