@@ -58,9 +58,12 @@ class Tokenizer:
         """Ids of a text. add_special: with the BOS the checkpoint asks for; parse_special: special tokens written in
         the text are recognised. TokenizerError for text that is not Unicode (lone surrogates)."""
         _check(text)
+        library = self._library
+        if not parse_special and type(library.model).__name__ == "Unigram" and any(t in text for t in self.control):
+            _, library = self._aliases(text)  # a unigram model would find the pieces of control tokens in the text
         with _errors_name(self.source):
-            self._library.encode_special_tokens = not parse_special
-            ids = self._library.encode(text, add_special_tokens=add_special).ids
+            library.encode_special_tokens = not parse_special
+            ids = library.encode(text, add_special_tokens=add_special).ids
         return [self._start, *ids] if add_special and self._start is not None else ids
 
     def encode_prompt(self, text: str, foreign: Iterable[int]) -> list[int]:
@@ -90,6 +93,7 @@ class Tokenizer:
             parts += [text[at:begin], chr(base + number[text[begin:end]])]
             at = end
         with _errors_name(self.source):
+            library.encode_special_tokens = False
             return list(library.encode("".join([*parts, text[at:]]), add_special_tokens=False).ids)
 
     def _aliases(self, text: str) -> tuple[int, Any]:
@@ -213,7 +217,6 @@ def _renamed(library: Any, named: Sequence[str], base: int) -> Any:
         model["vocab"] = [[names.get(token, token), score] for token, score in model["vocab"]]
     if model.get("unk_token") in names:
         model["unk_token"] = names[model["unk_token"]]
-    content["post_processor"] = None
     return type(library).from_str(json.dumps(content))
 
 

@@ -53,6 +53,15 @@ def test_named_templates(tmp_path):
         found.text()
 
 
+def test_templates_of_gguf_files(tmp_path):
+    metadata = {"tokenizer.chat_template": "d", "tokenizer.chat_template.tool_use": "t", "tokenizer.ggml.model": "gpt2"}
+    found = template.load(tmp_path / "x.gguf", {"bos_token": "<s>"}, metadata)
+    assert found.text() == "d" and found.text(tools=True) == "t" and found.tokens == {"bos_token": "<s>"}
+    assert template.load(tmp_path / "x.gguf", {}, {"tokenizer.ggml.model": "gpt2"}) is None
+    with pytest.raises(TokenizerError, match=r"x.gguf: chat template: expected at most .* found int"):
+        template.load(tmp_path / "x.gguf", {}, {"tokenizer.chat_template": 5})
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [({"tokenizer_config__json": {"chat_template": 5}}, "expected at most 1048576 characters, found int"),

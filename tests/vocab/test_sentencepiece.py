@@ -97,6 +97,9 @@ def test_unigram(tmp_path):
     tokenizer = load(tmp_path, making.sentencepiece(words, kind=1))
     assert tokenizer.encode("abc") == [1, 260]  # score -1; any other cut is worse
     assert tokenizer.decode([1, 260]) == "abc"
+    for ids in (tokenizer.encode("abc</s>"), tokenizer.encode_prompt("<s>abc</s>", [6])):
+        assert ids[0] == 1 and not {0, 1, 2} & set(ids[1:]) and tokenizer.decode(ids) == "abc</s>"
+    assert tokenizer.encode("abc</s>", parse_special=True) == [1, 260, 2]
 
 
 def test_spaces_by_the_normalizer(tmp_path):
