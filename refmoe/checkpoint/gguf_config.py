@@ -7,7 +7,8 @@ except in deepseek2 and glm4moe, where absent means false; it renormalises in ll
 qwen2moe and olmoe, and takes the softmax of the chosen logits in gpt-oss. expert_gating_func absent means softmax in
 deepseek2, sigmoid in glm4moe. No expert_group_count means no groups: files of DeepSeek-V3 older than that key are
 read as llama.cpp reads them. gpt-oss: every second layer from the first on has the window; its yarn is not truncated
-(the published model; llama.cpp truncates). The window of Mistral-7B-v0.1 is not in such a file.
+(the published model; llama.cpp truncates). The window of Mistral-7B-v0.1 is in no such file; where
+a llama file states one, it holds in every layer.
 A number stored as binary32 becomes the shortest decimal that rounds to it, which is what config.json had.
 """
 
@@ -103,12 +104,17 @@ def _experts(m: Metadata) -> tuple[int, int]:
 
 def _llama(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
     found = _plain(m, config)
+    window = m.take("attention.sliding_window", "an integer") or None
     if not m.take("expert_count", "an integer"):
         m.only("expert_used_count", 0)
+        if window:
+            return found | {"model_type": "mistral", "sliding_window": window}
         bias = {"attention_bias": m.has("blk.0.attn_q.bias"), "mlp_bias": m.has("blk.0.ffn_gate.bias")}
         return found | {"model_type": "llama"} | bias
+    found["sliding_window"] = window
     experts, chosen = _experts(m)
     m.only("expert_gating_func", 1)
+    m.only("expert_weights_norm", True)
     m.only("expert_feed_forward_length", found["intermediate_size"])
     return found | {"model_type": "mixtral", "num_local_experts": experts, "num_experts_per_tok": chosen}
 
@@ -136,6 +142,7 @@ def _qwen2_moe(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
 
 def _qwen3_moe(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
     m.only("expert_weights_norm", True)
+    m.only("expert_shared_feed_forward_length", 0)
     bias = m.has("blk.0.attn_q.bias")
     return _qwen_experts(m, config, model_type="qwen3_moe", norm_topk_prob=True, attention_bias=bias)
 

@@ -35,7 +35,8 @@ class GgufModel:
 def choose(directory: Path, names: Iterable[str]) -> Path:
     """The .gguf file of a directory that has one model in this form, by its first part."""
     models: dict[object, str] = {}
-    for name in sorted(names):
+    names = sorted(names)
+    for name in [name for name in names if not name.startswith("mmproj")] or names:  # that is the part for images
         part = _PART.fullmatch(name)
         models.setdefault((part[1], part[3]) if part else name, name)
     if len(models) > 1:

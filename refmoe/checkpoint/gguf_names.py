@@ -41,7 +41,7 @@ PROJECTIONS = {part: f"{part}_proj" for part in ("gate", "up", "down")}
 EXPERTS = {"mixtral": ("block_sparse_moe.experts.{e}.", {"gate": "w1", "up": "w3", "down": "w2"}),
            "gpt_oss": ("mlp.experts.", {part: f"{name}[{{e}}]" for part, name in PROJECTIONS.items()})}  # fmt: skip
 SHARED = {"qwen2_moe": "mlp.shared_expert"}
-PAIRED = ("llama", "mixtral")  # model types whose q and k rows are stored pair by pair
+PAIRED = ("llama", "mistral", "mixtral")  # model types whose q and k rows are stored pair by pair
 KEYS, VALUES, BOTH = (f".self_attn.{part}_b_proj.weight" for part in ("k", "v", "kv"))
 _STACK = re.compile(r"ffn_(gate_up|gate|up|down)_exps")
 _ONE = re.compile(r"ffn_(gate|up|down)\.(0|[1-9][0-9]{0,5})")  # experts as single tensors: the oldest Mixtral files

@@ -29,9 +29,10 @@ USED = {"model", "pre", "tokens", "token_type", "scores", "merges", "bos_token_i
         "eom_token_id", "unknown_token_id", "add_bos_token", "add_eos_token", "add_space_prefix"}  # fmt: skip
 IGNORED = {"padding_token_id", "mask_token_id", "cls_token_id", "seperator_token_id", "prefix_token_id",
            "suffix_token_id", "middle_token_id", "fim_pre_token_id", "fim_suf_token_id", "fim_mid_token_id",
-           "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id"}  # roles that encoding does not know
+           "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id", "token_type_count",
+           "suppress_tokens"}  # what encoding does not know
 FIXED = {"add_sep_token": False, "remove_extra_whitespaces": False}
-NUMBERS = {"token_type": np.int32, "scores": np.float32}
+NUMBERS = {"token_type": "iu", "scores": "iuf"}  # kinds of NumPy types
 
 
 def build(path: Path, metadata: dict[str, Value], vocab_size: int) -> dict[str, Any] | None:
@@ -62,12 +63,12 @@ def _flag(source: Source, own: dict[str, Value], key: str) -> bool | None:
 
 def _numbers(source: Source, own: dict[str, Value], key: str, count: int) -> list[Any]:
     values = own.get(key)
-    if not isinstance(values, np.ndarray) or values.dtype != NUMBERS[key] or len(values) != count:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in NUMBERS[key] or len(values) != count:
         found = f"{len(values)} {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
-        raise source.fail(f"{KEY}{key}: expected {count} {NUMBERS[key].__name__}, one for each token, found {found}")
+        raise source.fail(f"{KEY}{key}: expected {count} numbers, one for each token, found {found}")
     if key == "scores" and not np.isfinite(values).all():
         raise source.fail(f"{KEY}{key}: expected finite numbers")
-    return list(values.tolist())
+    return [float(value) for value in values] if key == "scores" else list(values.tolist())
 
 
 def _tokens(source: Source, own: dict[str, Value]) -> tuple[list[str], list[int]]:

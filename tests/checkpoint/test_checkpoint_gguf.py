@@ -286,6 +286,8 @@ def test_faults_of_split_models(split):
 def test_a_directory_with_one_model(split):
     folder = split[0].parent
     assert checkpoint.directory.gguf_file(folder) == split[0]
+    (folder / "mmproj-model-f16.gguf").write_bytes(b"")
+    assert checkpoint.directory.gguf_file(folder) == split[0]
     (folder / "other.gguf").write_bytes(split[0].read_bytes())
     with pytest.raises(FormatError, match="holds 2 GGUF models, give one of them: m-00001-of-00003"):
         checkpoint.open(folder)

@@ -20,7 +20,7 @@ from tests import fakes, gguf_maker, quantised, tiny
 ALPHABET = list(byte_alphabet())
 IDS = [1, 5, 9, 2, 7, 3, 11, 38]
 # tiny models that GGUF can hold: no window outside gpt-oss, no dense layers in qwen moe, mscale = mscale_all_dim
-GLM = [path.name for path in tiny.TINY.iterdir() if path.name.startswith("glm4_moe")]
+GLM = [path.name for path in tiny.TINY.iterdir() if path.name.partition("-")[0] == "glm4_moe"]
 WHOLE = [*GLM, "deepseek_v2", "deepseek_v2-groups", "deepseek_v3-bias-raw", "kimi_k2", "llama", "mixtral", "olmoe",
          "qwen2-yarn", "qwen3"]  # fmt: skip
 
@@ -262,6 +262,27 @@ def test_renormalising_has_no_key_and_follows_the_architecture(tmp_path, sparse,
     assert report(path)[0]["norm_topk_prob"] is renormalised
     gguf_maker.convert(sparse / name, path, **{f"{arch}.expert_weights_norm": not renormalised})
     with pytest.raises(ConfigError, match=f"expert_weights_norm: expected {renormalised}, found {not renormalised}"):
+        checkpoint.open(path)
+
+
+@pytest.mark.parametrize("name", ["mistral-window", "mixtral-window-linear"])
+def test_a_window_that_the_file_states(tmp_path, name):
+    path = tmp_path / "model.gguf"
+    window = json.loads((tiny.TINY / name / "config.json").read_text())["sliding_window"]
+    gguf_maker.convert(tiny.TINY / name, path, **{"llama.attention.sliding_window": window})
+    made, original = same(tiny.TINY / name, path)
+    assert made.program.digest() == original.program.digest()
+
+
+def test_keys_that_may_only_repeat_what_the_architecture_is(tmp_path, sparse):
+    path = tmp_path / "model.gguf"
+    gguf_maker.convert(sparse / "qwen3_moe", path, **{"qwen3moe.expert_shared_feed_forward_length": 0,
+                                                      "qwen3moe.expert_gating_func": 1})  # fmt: skip
+    same(sparse / "qwen3_moe", path)
+    gguf_maker.convert(tiny.TINY / "mixtral", path, **{"llama.expert_weights_norm": True})
+    same(tiny.TINY / "mixtral", path)
+    gguf_maker.convert(sparse / "qwen3_moe", path, **{"qwen3moe.expert_shared_feed_forward_length": 16})
+    with pytest.raises(ConfigError, match="expert_shared_feed_forward_length: expected 0, found 16"):
         checkpoint.open(path)
 
 
