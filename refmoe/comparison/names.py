@@ -12,7 +12,9 @@ ours    a point of the program; alternatives with |, the first one that this pro
 dims    the axes as they lie there: t tokens, k chosen experts, b a batch of one, any other letter is a part of the
         width; without it axes of size 1 are dropped and the rest is reshaped to rows
 rope    "pairs": neighbours are rotated together there, and the program has halves (or the other way round); the numbers
-        of each head are put into the program's order
+        of each head are put into the program's order. "gguf": so only in families whose GGUF files have the rows of
+        wq and wk in that order
+Where several lines name the same point, the first line whose array is there counts.
 steps   arrays of decode step n have steps.{n}. in front, as in our traces
 """
 
@@ -30,6 +32,7 @@ from refmoe.program import Program
 
 MAPS = Path(__file__).parent / "maps"
 _FIELDS = {"theirs", "ours", "dims", "rope"}
+PERMUTED = ("llama", "mistral", "mixtral")  # families whose converter reorders wq and wk
 _STEP = re.compile(r"(steps\.\d+\.)?(.*)", re.DOTALL)
 
 
@@ -86,8 +89,8 @@ def _entry(line: dict[str, Any]) -> Entry:
     words = re.split(r"(\{l\}|\*)", line["theirs"])
     pattern = "".join({"{l}": r"(?P<l>\d+)", "*": ".*"}.get(word, re.escape(word)) for word in words)
     ours = tuple(line["ours"]) if isinstance(line["ours"], list) else (line["ours"],)
-    if line.get("rope", "") not in ("", "pairs"):
-        raise ValueError(f'rope: expected "pairs", found {line["rope"]!r}')
+    if line.get("rope", "") not in ("", "pairs", "gguf"):
+        raise ValueError(f'rope: expected "pairs" or "gguf", found {line["rope"]!r}')
     return Entry(re.compile(pattern), ours, line.get("dims", ""), line.get("rope", ""))
 
 
@@ -109,18 +112,20 @@ def parts(program: Program) -> list[tuple[str, tuple[Any, ...]]]:
 
 def name_all(source: Source, entries: list[Entry], program: Program) -> Named:
     """Our name of every array of a source."""
-    named, known = Named(source, program), points(program)
+    named, known, ranks = Named(source, program), points(program), dict[str, int]()
     for item in source.items.values():
         prefix, plain = _STEP.fullmatch(item.name).groups()  # type: ignore[union-attr]
         if plain in known and not entries:
             named.loaders[item.name] = (item, None, 0)
             continue
-        for entry in entries:
+        for rank, entry in enumerate(entries):
             match = entry.pattern.fullmatch(plain)
             targets = [_first(word, match, known) for word in entry.ours] if match else [None]
             if all(targets):
                 for part, target in enumerate(targets):
-                    named.loaders.setdefault(f"{prefix or ''}{target}", (item, entry, part))
+                    name = f"{prefix or ''}{target}"
+                    if ranks.get(name, len(entries)) > rank:
+                        named.loaders[name], ranks[name] = (item, entry, part), rank
                 break
         else:
             named.unknown.append(item.name)
@@ -172,7 +177,7 @@ def layout(item: Item, entry: Entry | None, part: int, name: str, rows: int, pro
         array = array[:, start : start + widths[part]]
     if array.shape != (rows, own):
         raise _misfit(item, name, [rows, own])
-    if entry is not None and entry.rope:
+    if entry is not None and (entry.rope == "pairs" or (entry.rope == "gguf" and program.arch in PERMUTED)):
         array = _repaired(array, program, name)
     return np.ascontiguousarray(array.reshape(rows, int(program.dims["K"]), -1) if shape > 1 else array)
 

@@ -20,6 +20,7 @@ from refmoe.comparison.names import width
 from refmoe.comparison.ties import untied
 from refmoe.comparison.values import Chosen, NotRecorded, Place, Values
 from refmoe.errors import TraceError
+from refmoe.verifier.balls import Ball
 from refmoe.verifier.judge import answer
 from refmoe.verifier.misses import same
 from refmoe.verifier.question import Question
@@ -97,7 +98,9 @@ class Replay(Values):
         expected = {label: _cut(ours[name], chosen) for label, (name, _) in shown.items()}
         tied = self._untie(place, inputs, results, expected)
         question = Question(step.op, inputs, results, expected, profile, names[0])
-        entry.verdict, entry.judged = answer(question, diagnosis=not stretch), len(chosen.rows)
+        known = not any(isinstance(value, Ball) for value in inputs.values())
+        entry.verdict, entry.judged = answer(question, diagnosis=known), len(chosen.rows)
+        self._narrow(entry.verdict, names[0])
         if tied:
             for output in entry.verdict.outputs:
                 output.status = WITHIN if output.status == EXACT else output.status
@@ -105,6 +108,12 @@ class Replay(Values):
             entry.verdict.notes.append(f"{len(tied)} rows chose another of experts with equal logits (R15)")
         self._whole(entry.verdict, chosen)
         return entry
+
+    def _narrow(self, verdict: Verdict, name: str) -> None:
+        """Operands in a narrower type are R12 at a router; elsewhere they are what the profile does not declare."""
+        for suspect in verdict.diagnosis:
+            if suspect.id == "R12" and not name.endswith("router_logits"):
+                suspect.id, suspect.title = "narrow", "operands in a narrower type than declared"
 
     def _untie(self, place: "Place", inputs: dict, results: dict, expected: dict) -> list[int]:
         """Rows whose other choice is a tie that the declared type of the logits made; their ids become ours."""

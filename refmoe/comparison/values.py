@@ -220,7 +220,9 @@ class Values:
         label = labels[source.step.out.index(out)]
         if not isinstance(result, dict) or not isinstance(result[label], Ball):
             raise NotRecorded(self.name(source, out))
-        return result[label]
+        value = result[label]
+        plain = value.v.astype(np.float32)
+        return plain if not np.any(value.e) and np.array_equal(plain, value.v) else value  # only moved, not computed
 
 
 def _kept(step: Step) -> list[str]:

@@ -105,6 +105,17 @@ def _narrow(name: str, **fields) -> Profile:
     return Profile(name, at=_ROUTER, **fields)
 
 
+# llama.cpp on a CPU: products convert the activations to the type that the stored weights are multiplied in, sums and
+# results are f32; the cache is f16 unless it was told otherwise; matrices that are stored in f32 (routers) stay in f32.
+_CACHE = (("attention*", (("input", "f16"), ("input_rounding", "any"), ("intermediate", "f16"))),
+          ("latent_attention", (("input", "f16"), ("input_rounding", "any"), ("intermediate", "f16"))))  # fmt: skip
+_LOGITS = (("layers.*.router_logits", (("input", "f32"),)),)
+
+
+def _ggml(name: str, **fields) -> Profile:
+    return Profile(name, at=(*_ROUTER, *_CACHE, *_LOGITS), **fields)
+
+
 PROFILES = {profile.name: profile for profile in (
     Profile("exact", exact=True),
     Profile("f32-any-order"),
@@ -115,6 +126,10 @@ PROFILES = {profile.name: profile for profile in (
             accumulate_block=128, intermediate="bf16", output="bf16"),
     _narrow("int8-activations", input="int8", input_rounding="any", input_group=32, intermediate="bf16",
             output="bf16"),
+    _ggml("ggml-f32"),
+    _ggml("ggml-f16", input="f16"),
+    _ggml("ggml-bf16", input="bf16"),
+    _ggml("ggml-q8", input="int8", input_rounding="any", input_group=32),
 )}  # fmt: skip
 
 
