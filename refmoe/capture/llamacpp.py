@@ -1,4 +1,4 @@
-"""llamacpp - record a forward pass of llama.cpp by its evaluation callback; needs llama-cpp-python (0.3), imported late.
+"""llamacpp - record a forward pass of llama.cpp by its evaluation callback; needs llama-cpp-python 0.3.
 
     from refmoe.capture import llamacpp
     llamacpp.record("model.gguf", [1, 2, 3], "theirs.safetensors")

@@ -170,11 +170,12 @@ def layout(item: Item, entry: Entry | None, part: int, name: str, rows: int, pro
         array = _axes(array, entry.dims, item)
     array = array.reshape(rows, -1) if rows and array.size % rows == 0 else array
     if entry is not None and len(entry.ours) > 1:
-        widths = [width(_first_of(word, program), program) for word in entry.ours]
+        every = int(program.dims["K"]) if shape > 1 else 1  # fused for each chosen expert
+        widths = [width(_first_of(word, program), program) // every for word in entry.ours]
+        if array.shape[-1] != sum(widths) * every:
+            raise _misfit(item, name, [rows, sum(widths) * every])
         start = sum(widths[:part])
-        if array.shape[-1] != sum(widths):
-            raise _misfit(item, name, [rows, sum(widths)])
-        array = array[:, start : start + widths[part]]
+        array = array.reshape(rows * every, -1)[:, start : start + widths[part]].reshape(rows, -1)
     if array.shape != (rows, own):
         raise _misfit(item, name, [rows, own])
     if entry is not None and (entry.rope == "pairs" or (entry.rope == "gguf" and program.arch in PERMUTED)):
