@@ -226,5 +226,6 @@ def convert(folder, path, encode=lambda name, array: plain(array), split=True, *
     found = arrays(folder)
     if config.get("tie_word_embeddings"):
         found.pop("lm_head.weight", None)
-    path.write_bytes(pack(settings(config) | metadata, tensors(config, found, encode, split)))
+    keys = {key: value for key, value in (settings(config) | metadata).items() if value is not None}
+    path.write_bytes(pack(keys, tensors(config, found, encode, split)))
     return config

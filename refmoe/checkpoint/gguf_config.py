@@ -4,11 +4,11 @@ Which model the file is: its general.architecture, and for llama and deepseek2 w
 we do what llama.cpp does, and say so in `report` ("assumed"): one kv head for each query head; heads of
 embedding_length / head_count; rope base 10000; scale of expert weights 1. llama.cpp has no key for norm_topk_prob
 except in deepseek2 and glm4moe, where absent means false; it renormalises in llama (Mixtral) and qwen3moe, not in
-qwen2moe and olmoe, and takes the softmax of the chosen logits in gpt-oss. expert_gating_func absent means softmax in
-deepseek2, sigmoid in glm4moe. No expert_group_count means no groups: files of DeepSeek-V3 older than that key are
-read as llama.cpp reads them. gpt-oss: every second layer from the first on has the window; its yarn is not truncated
-(the published model; llama.cpp truncates). The window of Mistral-7B-v0.1 is in no such file; where
-a llama file states one, it holds in every layer.
+qwen2moe and olmoe, and takes the softmax of the chosen logits in gpt-oss. expert_gating_func absent means sigmoid in
+glm4moe, and in deepseek2 where the layers have exp_probs_b.bias, else softmax. No expert_group_count means no groups:
+files of DeepSeek-V3 older than that key are read as llama.cpp reads them. gpt-oss: every second layer from the first on
+has the window; its yarn is not truncated (the published model; llama.cpp truncates). The window of Mistral-7B-v0.1 is
+in no such file; where a llama file states one, it holds in every layer.
 A number stored as binary32 becomes the shortest decimal that rounds to it, which is what config.json had.
 """
 
@@ -195,7 +195,8 @@ def _shared_experts(m: Metadata, config: dict[str, Any], gating: int) -> dict[st
 
 
 def _deepseek(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
-    found = _shared_experts(m, config, gating=1) | {"moe_layer_freq": 1}
+    biased = m.has(f"blk.{config['num_hidden_layers'] - 1}.exp_probs_b.bias")  # the last layer has experts
+    found = _shared_experts(m, config, gating=2 if biased else 1) | {"moe_layer_freq": 1}
     found["num_key_value_heads"] = config["num_attention_heads"]
     m.take("attention.head_count_kv", "an integer", word="repeats what latent attention is")
     latent, turned = m.need("attention.kv_lora_rank", "an integer"), m.need("rope.dimension_count", "an integer")
@@ -207,7 +208,7 @@ def _deepseek(m: Metadata, config: dict[str, Any]) -> dict[str, Any]:
         "qk_nope_head_dim": keys - turned, "qk_rope_head_dim": turned,
     }  # fmt: skip
     sigmoid = found["scoring_func"] == "sigmoid"
-    if sigmoid != m.has(f"blk.{found['first_k_dense_replace']}.exp_probs_b.bias"):
+    if sigmoid != biased:
         raise m.error("deepseek2.expert_gating_func", "2 (sigmoid) with exp_probs_b.bias in the layers, 1 without")
     greedy = "greedy" if found["n_group"] == 1 else "group_limited_greedy"
     return found | {"model_type": "deepseek_v3" if sigmoid else "deepseek_v2", "topk_method":

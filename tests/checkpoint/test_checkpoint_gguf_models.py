@@ -293,6 +293,8 @@ def test_deepseek_without_the_newer_keys(tmp_path):
     assert (config["scoring_func"], config["model_type"], config["topk_method"]) == ("softmax", "deepseek_v2", "greedy")
     assert found["deepseek2.expert_gating_func"] == ("assumed", "not set: 1")
     assert config["norm_topk_prob"] is False
+    gguf_maker.convert(tiny.TINY / "kimi_k2", path, **{"deepseek2.expert_gating_func": None})
+    assert report(path)[0]["scoring_func"] == "sigmoid"
     gguf_maker.convert(tiny.TINY / "kimi_k2", path, **{"deepseek2.expert_gating_func": 1})
     with pytest.raises(ConfigError, match=r"expert_gating_func: expected 2 \(sigmoid\) with exp_probs_b"):
         checkpoint.open(path)
