@@ -48,5 +48,5 @@ def byte_level(vocab: dict[str, int], pairs: Sequence[Any], pattern: str | None,
         "post_processor": level, "decoder": level,
         "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                   "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": whole_words,
-                  "vocab": vocab, "merges": pairs},
+                  "vocab": vocab, "merges": [f"{left} {right}" for left, right in pairs]},
     }  # fmt: skip
