@@ -40,11 +40,13 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "program", "rope", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe",
         "qwen2_moe", "olmoe", "deepseek_v3", "deepseek_v2", "kimi_k2", "gpt_oss", "glm4_moe",
         "dots1", "flex_olmo", "glm4_moe_lite", "minimax_m2",
+        "quantization",
     )),
     ("Sampling", "", ("sampler",)),
     ("Files", "", ("trace", "golden", "conformance")),
 )  # fmt: skip
-PLACES = {"rope": "config/rope.py"}  # clauses that are not <folder>/<name>.py or <name>.py
+# clauses that are not <folder>/<name>.py or <name>.py
+PLACES = {"rope": "config/rope.py", "quantization": "config/quantization.py"}
 NO_CLAUSE = {
     "numerics": ("vec", "vec_bytes", "vec_int", "vec_codes", "vec_dots"),  # schedules only
     "archs": ("parts", "parts_latent"),

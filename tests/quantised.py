@@ -185,10 +185,13 @@ def _check_product(weight, rows=(1, 9)):
 
 
 def check_products(format, shapes):
-    """The fast product equals decode, then the plain kernel: all settings, shapes, rows of x, numbers of parts."""
+    """The fast product equals decode, then the plain kernel: all settings, shapes, rows of x, numbers of parts; and
+    any rows can be decoded on their own."""
     for rows, cols in shapes:
         for weight in weights(format, rows, cols):
             w = formats.decode(weight)
+            some = np.random.default_rng(rows).integers(0, weight.rows, 7)
+            vectors.assert_same(formats.decode_rows(weight, some), w[some], f"rows {some}")
             with np.errstate(all="ignore"):
                 for count in ROWS if rows < 40 else (1, 9):
                     x = vectors.normal(f"{format} {weight.rows} {cols} {count}", count, weight.cols)

@@ -73,6 +73,22 @@ def test_awq_mxfp4_modelopt():
         ("fp8_scaled", {"block_rows": 0, "block_cols": 0})]  # fmt: skip
 
 
+def test_auto_round_and_fbgemm():
+    values = {"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": True, "data_type": "int", "iters": 200,
+              "packing_format": "auto_round:auto_gptq", "autoround_version": "0.4.6", "nsamples": 512,
+              "extra_config": {"model.layers.0.mlp.gate": {"bits": 16}, "lm_head": {"bits": 8, "group_size": 32}}}
+    base = {"bits": 4, "group": 128, "symmetric": 1, "act_order": 0, "zero_offset": 1}
+    assert schemes(values) == [("gptq", base), ("gptq", base | {"bits": 8, "group": 32})]
+    assert schemes(values | {"packing_format": "auto_round", "extra_config": None}) == [
+        ("gptq", base | {"zero_offset": 0})]  # fmt: skip
+    assert schemes(values | {"packing_format": "auto_round:auto_awq", "extra_config": {}}) == [("awq", {"group": 128})]
+    assert refusal(values | {"packing_format": "auto_round:llm_compressor"}).startswith("packing_format: expected one")
+    assert refusal(values | {"data_type": "mx_fp"}).startswith('data_type: expected "int"')
+    assert refusal(values | {"super_bits": 6}).startswith("super_bits: expected a known key")
+    assert schemes({"quant_method": "fbgemm_fp8", "activation_scale_ub": 1200.0, "modules_to_not_convert": []}) == [
+        ("fp8_scaled", {"block_rows": 1, "block_cols": 0})]  # fmt: skip
+
+
 @pytest.mark.parametrize(("layout", "weights", "expected"), [
     ("pack-quantized", {}, ("int_packed", {"bits": 4, "group": 32, "symmetric": 1})),
     ("pack-quantized", {"strategy": "channel", "group_size": -1, "symmetric": False, "num_bits": 8},
@@ -125,7 +141,8 @@ def test_several_groups():
     ("gptq", 'expected an object, found "gptq"'),
     ({"bits": 4}, "quant_method: expected one of "),
     ({"quant_method": "bitsandbytes", "load_in_4bit": True},
-     'quant_method: expected one of fp8, compressed-tensors, gptq, awq, mxfp4, modelopt, found "bitsandbytes"'),
+     'quant_method: expected one of fp8, compressed-tensors, gptq, awq, mxfp4, modelopt, auto-round, fbgemm_fp8, '
+     'found "bitsandbytes"'),
     ({"quant_method": ["fp8"]}, "quant_method: expected one of "),
     (FP8 | {"fmt": "e5m2"}, 'fmt: expected "e4m3"'),
     (FP8 | {"activation_scheme": "magic"}, "activation_scheme: expected "),

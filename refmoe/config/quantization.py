@@ -1,34 +1,55 @@
 """The encodings a config says its matrices may be stored in: quantization_config, or its older name compression_config.
 
-The stored form of each tensor decides which encoding it has (checkpoint.matrices); the config gives the numbers that
-the stored bytes do not tell, such as the zero point convention. Lists of modules that were or were not converted are
-therefore not evaluated, patterns in them never run. What engines do with activations (`activation_scheme`,
-`input_activations`) and with the cache (`kv_cache_scheme`) is not done here: activations stay binary32, and only the
-encoding of the weights counts. Every field is used, ignored with a reason, or refused by its name.
+The stored form of each tensor decides which encoding it has, the config which encodings may occur and the numbers that
+the stored bytes do not tell:
+
+    a matrix is taken in the format whose tensors are all there behind its stem and have the right dtypes, the one with
+    most tensors first; among several settings of a format, in the one whose shapes fit; two that fit are refused
+    a matrix with nothing but a plain weight is plain, whatever the config says (the router of published GPTQ files)
+    a quantised matrix whose format the config does not name is refused, and so is one without any such config
+
+Lists of modules that were or were not converted are therefore not evaluated; patterns in them never run. What engines
+do with activations (activation_scheme, input_activations) and with the cache (kv_cache_scheme) is not done here:
+activations stay binary32, only the encoding of the weights counts, and scales of activations or of a cache are ignored
+tensors. Every field is used, ignored with a reason, or refused by its name.
+
+    quant_method         fields                                    formats
+    fp8                  weight_block_size (null: one scale)       fp8_block, fp8_scaled
+    fbgemm_fp8                                                     fp8_scaled, one scale for each row
+    gptq                 bits 4 or 8, group_size, sym, desc_act,   gptq; checkpoint_format gptq (also when absent): zero
+                         checkpoint_format, dynamic                points less 1; sym absent: zero points are read
+    awq                  group_size, version gemm                  awq
+    auto-round           packing_format, extra_config              gptq (auto_round:auto_gptq: zero points less 1), awq
+    mxfp4                                                          mxfp4_blocks
+    modelopt             quant_algo FP8 or NVFP4                   fp8_scaled with one scale, nvfp4_modelopt
+    compressed-tensors   format, config_groups.*.format
+                           pack-quantized                          int_packed (strategy group or channel)
+                           int-quantized                           int8_scaled (tensor, channel, group, block)
+                           float-quantized, mxfp8-quantized        fp8_scaled (tensor, channel, group, block)
+                           naive-quantized                         one of these two, by type
+                           mxfp4-pack-quantized                    mxfp4_packed
+                           nvfp4-pack-quantized                    nvfp4_packed
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
-from refmoe.config import Config, shown
+from refmoe.config import Config, compressed_tensors, shown
+from refmoe.config.scheme import (
+    CALIBRATION,
+    IGNORED,
+    STORED,
+    WEIGHTS_ONLY,
+    WHOLE,
+    Scheme,
+    block,
+    choice,
+    flag,
+    reasons,
+    size,
+)
 
 KEYS = ("quantization_config", "compression_config")
-WHOLE = 0  # a block length, or a group size, that is the whole row or column
-_STORED = "the stored form of each tensor decides"
-_WEIGHTS_ONLY = "activations stay binary32: only the encoding of the weights is used"
-_CALIBRATION = "how the weights were found, not how they are stored"
-_KERNEL = "chooses an implementation, not what is stored"
-_MODULES = """quantization_status modules_to_not_convert modules_to_convert ignored_layers ignore exclude_modules
-    lm_head block_name_to_quantize modules_in_block_to_quantize module_name_preceding_first_block true_sequential"""
-
-
-class Scheme(NamedTuple):
-    """One encoding: a module of refmoe.formats, the numbers it reads from the config, and the field that says so."""
-
-    format: str
-    params: dict[str, int]
-    field: str
 
 
 @dataclass(frozen=True)
@@ -38,7 +59,7 @@ class Quantization:
     method: str
     schemes: tuple[Scheme, ...]
     ignored_tensors: tuple[tuple[str, str], ...] = tuple(
-        (f"*.{name}", _WEIGHTS_ONLY) for name in ("input_scale", "input_global_scale", "input_zero_point",
+        (f"*.{name}", WEIGHTS_ONLY) for name in ("input_scale", "input_global_scale", "input_zero_point",
                                                   "activation_scale", "output_scale")
     ) + tuple((f"*.{name}", "scale of a quantised cache: the cache keeps its own type") for name in (
         "k_scale", "v_scale", "q_scale"))  # fmt: skip
@@ -57,59 +78,11 @@ def encodings(c: Config) -> Quantization | None:
         raise q.error("quant_method", "one of " + ", ".join(METHODS))
     schemes = METHODS[method](q)
     q.note("quant_method", "used", "encodings of the matrices")
-    q.finish(_reasons(*_IGNORED), {})
+    q.finish(reasons(*IGNORED), {})
     for key in present:
         c.note(key, "used", "encodings of the matrices")
     c.adopt(q)
     return Quantization(method, tuple(schemes))
-
-
-_IGNORED = {
-    _STORED: _MODULES,
-    _WEIGHTS_ONLY: "input_activations output_activations",
-    "the cache keeps its own type": "kv_cache_scheme kv_cache_quant_algo kv_cache_quant_type",
-    _CALIBRATION: """damp_percent damp_auto_increment static_groups dataset tokenizer batch_size pad_token_id mse
-        max_input_length model_seqlen cache_block_outputs act_group_aware quantizer observer observer_kwargs dynamic
-        scale_dtype""",
-    _KERNEL: """exllama_config use_exllama disable_exllama use_cuda_fp16 backend do_fuse fuse_max_seq_len
-        modules_to_fuse dequantize parallel_packing device pack_impl""",
-    "names or describes the file": """model_name_or_path model_file_base_name producer meta version
-        global_compression_ratio zp_dtype""",
-}  # fmt: skip
-
-
-def _size(q: Config, key: str = "group_size") -> int:
-    """A group size; -1, the whole row, as WHOLE."""
-    value: int = q.integer(key, low=-1, reason="encoding of the matrices")
-    if value == 0:
-        raise q.error(key, "a positive integer, or -1 for a whole row")
-    return WHOLE if value == -1 else value
-
-
-def _flag(q: Config, key: str, default: bool | None = None) -> int:
-    options = {} if default is None else {"default": default}
-    return int(q.flag(key, reason="encoding of the matrices", **options))
-
-
-def _choice(q: Config, key: str, choices: tuple[str, ...], default: str | None = None) -> str:
-    """One of some words, whatever its case; the default only if the key is absent."""
-    if not q.has(key) and default is not None:
-        return default
-    value = q.values.get(key)
-    if not isinstance(value, str) or value.lower() not in choices:
-        raise q.error(key, "one of " + ", ".join(choices))
-    q.note(key, "used", "encoding of the matrices")
-    return value.lower()
-
-
-def _block(q: Config, key: str) -> dict[str, int]:
-    """Rows and columns of a block of weights that share a scale."""
-    value = q.values.get(key)
-    sizes = value if isinstance(value, list) and len(value) == 2 else []
-    if not sizes or any(type(size) is not int or not 1 <= size <= 1 << 20 for size in sizes):
-        raise q.error(key, "a list of two positive integers")
-    q.note(key, "used", "encoding of the matrices")
-    return {"block_rows": sizes[0], "block_cols": sizes[1]}
 
 
 _TENSOR = {"block_rows": WHOLE, "block_cols": WHOLE}
@@ -118,18 +91,18 @@ _TENSOR = {"block_rows": WHOLE, "block_cols": WHOLE}
 def _fp8(q: Config) -> list[Scheme]:
     q.fixed({
         "fmt": (("e4m3",), "the only code that is published"),
-        "activation_scheme": (("dynamic", "static"), _WEIGHTS_ONLY),
-        "scale_fmt": (("float", "ue8m0"), _STORED),
+        "activation_scheme": (("dynamic", "static"), WEIGHTS_ONLY),
+        "scale_fmt": (("float", "ue8m0"), STORED),
         "expert_dtype": (("fp8",), "4-bit experts of this kind are not supported"),
     })  # fmt: skip
-    blocks = _block(q, "weight_block_size") if q.has("weight_block_size") else _TENSOR
+    blocks = block(q, "weight_block_size") if q.has("weight_block_size") else _TENSOR
     field = f"{q.prefix}weight_block_size"
     return [Scheme("fp8_block", blocks, field), Scheme("fp8_scaled", blocks, field)]
 
 
 def _gptq(q: Config) -> list[Scheme]:
     key = "format" if q.has("format") and not q.has("checkpoint_format") else "checkpoint_format"
-    offset = int(_choice(q, key, ("gptq", "gptq_v2"), "gptq") == "gptq")
+    offset = int(choice(q, key, ("gptq", "gptq_v2"), "gptq") == "gptq")
     if key != "format" and q.has("format") and q.values["format"] != q.values[key]:
         raise q.error("format", f"{shown(q.values[key])} as in {key}")
     q.unused("repeats checkpoint_format", "format")
@@ -146,7 +119,7 @@ def _gptq(q: Config) -> list[Scheme]:
                 continue
             inner = overrides.inner(pattern)
             schemes.append(Scheme("gptq", _gptq_group(inner, {"zero_offset": offset}, base), inner.prefix[:-1]))
-            inner.finish(_reasons(_CALIBRATION), {})
+            inner.finish(reasons(CALIBRATION), {})
         q.note("dynamic", "used", "encodings of some matrices")
     return schemes
 
@@ -157,15 +130,41 @@ def _gptq_group(q: Config, fixed: dict[str, int], base: dict[str, int]) -> dict[
         if base else q.integer("bits", reason="encoding of the matrices")
     if bits not in (4, 8):
         raise q.error("bits", "4 or 8")
-    group = base["group"] if base and not q.has("group_size") else _size(q)
-    symmetric = base["symmetric"] if base and not q.has("sym") else _flag(q, "sym", False)
-    order = base["act_order"] if base and not q.has("desc_act") else _flag(q, "desc_act", False)
+    group = base["group"] if base and not q.has("group_size") else size(q)
+    symmetric = base["symmetric"] if base and not q.has("sym") else flag(q, "sym", False)
+    order = base["act_order"] if base and not q.has("desc_act") else flag(q, "desc_act", False)
     return {"bits": bits, "group": group, "symmetric": symmetric, "act_order": order} | fixed
+
+
+def _auto_round(q: Config) -> list[Scheme]:
+    """GPTQ or AWQ under another name; `extra_config` holds settings of single modules."""
+    layout = choice(q, "packing_format", (*_ROUNDED, "auto_round:auto_awq"))
+    q.fixed({"data_type": (("int",), "other types are not supported")})
+    if layout == "auto_round:auto_awq":
+        q.fixed({"bits": ((4,), "4-bit words only")})
+        q.unused("zero points are always stored", "sym")
+        q.unused(STORED, "extra_config")
+        return [Scheme("awq", {"group": size(q)}, f"{q.prefix}group_size")]
+    base = _gptq_group(q, {"zero_offset": _ROUNDED[layout]}, {})
+    schemes = [Scheme("gptq", base, f"{q.prefix}bits")]
+    q.unused("states nothing", "extra_config")
+    if q.values.get("extra_config"):
+        extra = q.inner("extra_config")
+        for name in extra.values:
+            one = extra.inner(name)
+            if one.values.get("bits") != 16:  # those stay plain
+                params = _gptq_group(one, {"zero_offset": _ROUNDED[layout]}, base)
+                schemes.append(Scheme("gptq", params, one.prefix[:-1]))
+        q.note("extra_config", "used", "encodings of some matrices")
+    return schemes
+
+
+_ROUNDED = {"auto_round:auto_gptq": 1, "auto_round:gptqmodel": 0, "auto_round": 0}  # packing -> offset of zero points
 
 
 def _awq(q: Config) -> list[Scheme]:
     key = "format" if q.has("format") and not q.has("version") else "version"
-    _choice(q, key, ("gemm",), "gemm")
+    choice(q, key, ("gemm",), "gemm")
     q.unused("repeats version", "format")
     q.fixed({
         "bits": ((4,), "4-bit words only"),
@@ -174,8 +173,13 @@ def _awq(q: Config) -> list[Scheme]:
         "desc_act": ((False,), "AWQ has no order of columns"),
     })  # fmt: skip
     q.unused("zero points are always stored", "sym", "checkpoint_format")
-    size = _size(q, "q_group_size" if q.has("q_group_size") and not q.has("group_size") else "group_size")
-    return [Scheme("awq", {"group": size}, f"{q.prefix}group_size")]
+    key = "q_group_size" if q.has("q_group_size") and not q.has("group_size") else "group_size"
+    return [Scheme("awq", {"group": size(q, key)}, f"{q.prefix}{key}")]
+
+
+def _fbgemm(q: Config) -> list[Scheme]:
+    q.unused(WEIGHTS_ONLY, "activation_scale_ub")
+    return [Scheme("fp8_scaled", {"block_rows": 1, "block_cols": WHOLE}, f"{q.prefix}quant_method")]
 
 
 def _mxfp4(q: Config) -> list[Scheme]:
@@ -183,92 +187,13 @@ def _mxfp4(q: Config) -> list[Scheme]:
 
 
 def _modelopt(q: Config) -> list[Scheme]:
-    algorithm = _choice(q, "quant_algo", ("fp8", "nvfp4"))
+    algorithm = choice(q, "quant_algo", ("fp8", "nvfp4"))
     q.unused("repeats quant_algo", "config_groups", "quant_method")
     q.fixed({"group_size": ((16,), "NVFP4 has groups of 16")})
     field = f"{q.prefix}quant_algo"
     return [Scheme("fp8_scaled", _TENSOR, field) if algorithm == "fp8" else Scheme("nvfp4_modelopt", {}, field)]
 
 
-_PACKED = ("pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mxfp4-pack-quantized",
-           "mxfp8-quantized", "nvfp4-pack-quantized")  # fmt: skip
-
-
-def _compressed(q: Config) -> list[Scheme]:
-    for key in ("sparsity_config", "transform_config", "moe_sparsity_config"):
-        value = q.values.get(key) or {}
-        if not isinstance(value, dict) or value.get("format", "dense") != "dense" or value.get("config_groups"):
-            raise q.error(key, "none (sparse or rotated weights are not supported)")
-        q.unused("states nothing", key)
-    layout = _choice(q, "format", (*_PACKED, "mixed-precision"))
-    groups, schemes = q.inner("config_groups"), []
-    for name in groups.values:
-        group = groups.inner(name)
-        own = _choice(group, "format", _PACKED, None if layout == "mixed-precision" else layout)
-        if group.has("weights"):
-            weights = group.inner("weights")
-            schemes.append(_compressed_weights(weights, own))
-            weights.finish(_reasons(_CALIBRATION) | {
-                "zp_dtype": _STORED, "scale_dtype": _STORED, "actorder": "the stored group index decides"}, {})
-            group.note("weights", "used", "encoding of the matrices")
-            group.adopt(weights)
-        group.finish(_reasons(_WEIGHTS_ONLY) | {"targets": _STORED, "format": _STORED}, {})
-        groups.adopt(group)
-    if not schemes:
-        raise q.error("config_groups", "an object with at least one group of weights")
-    q.note("config_groups", "used", "encodings of the matrices")
-    q.adopt(groups)
-    return schemes
-
-
-def _reasons(*reasons: str) -> dict[str, str]:
-    """{key: reason} of the keys ignored for one of these reasons."""
-    return {key: reason for reason in reasons for key in _IGNORED[reason].split()}
-
-
-def _compressed_weights(w: Config, layout: str) -> Scheme:
-    """The scheme of one group's weights."""
-    bits = w.integer("num_bits", high=8, default=8, reason="encoding of the matrices")
-    kind = _choice(w, "type", ("int", "float"), "int")
-    w.fixed({"dynamic": ((False,), "weights are stored quantised")})
-    symmetric = _flag(w, "symmetric", True)
-    group = w.integer("group_size", low=-1, default=None, reason="encoding of the matrices")
-    inferred = "tensor" if group is None else "group" if group > 0 else "channel"
-    strategy = _choice(w, "strategy", ("tensor", "channel", "group", "block", "tensor_group"), inferred)
-    if strategy in ("group", "tensor_group") and (group is None or group < 1):
-        raise w.error("group_size", "a positive integer")
-    if strategy == "block":
-        blocks = _block(w, "block_structure")
-    else:
-        w.unused("of strategy block", "block_structure")
-        rows = WHOLE if strategy == "tensor" else 1
-        blocks = {"block_rows": rows, "block_cols": group if "group" in strategy else WHOLE}
-    field = w.prefix[:-1]
-
-    def need(key: str, wanted: Any, found: Any) -> None:
-        if found != wanted:
-            raise w.error(key, f"{shown(wanted)} for {layout}", shown(found))
-
-    if layout == "naive-quantized":
-        layout = f"{kind}-quantized"
-    need("type", "int" if layout in ("pack-quantized", "int-quantized") else "float", kind)
-    if kind == "float":
-        need("symmetric", True, bool(symmetric))
-        need("num_bits", 4 if "fp4" in layout else 8, bits)
-    if layout == "pack-quantized":
-        if strategy not in ("group", "channel"):
-            raise w.error("strategy", "group or channel for pack-quantized", shown(strategy))
-        return Scheme("int_packed", {"bits": bits, "group": blocks["block_cols"], "symmetric": symmetric}, field)
-    if layout == "int-quantized":
-        return Scheme("int8_scaled", blocks | {"symmetric": symmetric}, field)
-    if layout in ("mxfp4-pack-quantized", "nvfp4-pack-quantized"):
-        need("group_size", 32 if layout[0] == "m" else 16, group)
-        return Scheme("mxfp4_packed" if layout[0] == "m" else "nvfp4_packed", {}, field)
-    if layout == "mxfp8-quantized":
-        need("group_size", 32, group)
-    return Scheme("fp8_scaled", blocks, field)
-
-
 METHODS: dict[str, Callable[[Config], list[Scheme]]] = {
-    "fp8": _fp8, "compressed-tensors": _compressed, "gptq": _gptq, "awq": _awq, "mxfp4": _mxfp4,
-    "modelopt": _modelopt}  # fmt: skip
+    "fp8": _fp8, "compressed-tensors": compressed_tensors.read, "gptq": _gptq, "awq": _awq, "mxfp4": _mxfp4,
+    "modelopt": _modelopt, "auto-round": _auto_round, "fbgemm_fp8": _fbgemm}  # fmt: skip

@@ -14,6 +14,8 @@ unused      {suffix: reason} of tensors that belong to it and are not read when 
 codes       codes(weight) -> q, scale and minimum for linear_a8 (clause activation_codes), as section Codes of the
             docstring defines them, or None if its settings do not fit. With it, product_codes(weight): the work item
             for codes, or 0
+whole       suffixes of tensors that belong to the matrix as a whole; the others hold its rows one after the other
+decode_rows decode_rows(weight, rows i64[n]) -> those rows of W_eff, if some other tensor does not
 check       check(weight) -> None or (suffix, problem): stored numbers that the kernels must not see
 """
 
@@ -49,6 +51,18 @@ def decode(weight: Weight) -> np.ndarray:
     """W_eff f32[rows, cols] of a stored matrix."""
     with np.errstate(all="ignore"):  # inf and nan are results
         return get(weight.format).decode(weight)
+
+
+def decode_rows(weight: Weight, rows: np.ndarray) -> np.ndarray:
+    """Rows i64[n] of W_eff, f32[n, cols]; only they are decoded."""
+    module = get(weight.format)
+    with np.errstate(all="ignore"):
+        if hasattr(module, "decode_rows"):
+            return module.decode_rows(weight, rows)
+        whole = getattr(module, "whole", ())
+        picked = {suffix: part if suffix in whole else part.reshape(weight.rows, -1)[rows].reshape(-1)
+                  for suffix, part in weight.parts.items()}  # fmt: skip
+        return module.decode(Weight(weight.format, rows.shape[0], weight.cols, picked, weight.params))
 
 
 def check(weight: Weight) -> tuple[str, str] | None:

@@ -47,10 +47,15 @@ def _unpacked(stored: np.ndarray, lines: int) -> np.ndarray:
 
 def decode(weight: Weight) -> np.ndarray:
     """W_eff f32[rows, cols]."""
+    return decode_rows(weight, np.arange(weight.rows))
+
+
+def decode_rows(weight: Weight, rows: np.ndarray) -> np.ndarray:
+    """Rows i64[n] of W_eff."""
     size = weight.params["group"] or weight.cols
     groups, group = weight.cols // size, np.arange(weight.cols) // size
-    q, z = _unpacked(weight.parts[".qweight"], weight.cols), _unpacked(weight.parts[".qzeros"], groups)
-    scale = scales_to_f32(weight.params[".scales"], weight.parts[".scales"]).reshape(groups, weight.rows).T
+    q, z = _unpacked(weight.parts[".qweight"], weight.cols)[rows], _unpacked(weight.parts[".qzeros"], groups)[rows]
+    scale = scales_to_f32(weight.params[".scales"], weight.parts[".scales"]).reshape(groups, -1).T[rows]
     return (q - z[:, group]).astype(np.float32) * scale[:, group]  # R1
 
 

@@ -45,10 +45,15 @@ def _blocks(weight: Weight) -> tuple[int, int]:
 
 def decode(weight: Weight) -> np.ndarray:
     """W_eff f32[rows, cols]."""
-    codes = weight.parts[".weight"].reshape(weight.rows, weight.cols)
+    return decode_rows(weight, np.arange(weight.rows))
+
+
+def decode_rows(weight: Weight, rows: np.ndarray) -> np.ndarray:
+    """Rows i64[n] of W_eff."""
+    codes = weight.parts[".weight"].reshape(weight.rows, weight.cols)[rows]
     scales = scales_to_f32(weight.params[".weight_scale"], weight.parts[".weight_scale"])
     with np.errstate(all="ignore"):
-        return e4m3_to_f32(codes) * spread(scales, weight.rows, weight.cols, *_blocks(weight))  # R1
+        return e4m3_to_f32(codes) * spread(scales, rows, weight.cols, *_blocks(weight))  # R1
 
 
 def check(weight: Weight) -> tuple[str, str] | None:

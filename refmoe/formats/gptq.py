@@ -56,16 +56,21 @@ def _group(weight: Weight) -> tuple[int, int]:
 
 def decode(weight: Weight) -> np.ndarray:
     """W_eff f32[rows, cols]."""
-    rows, cols, bits = weight.rows, weight.cols, weight.params["bits"]
+    return decode_rows(weight, np.arange(weight.rows))
+
+
+def decode_rows(weight: Weight, rows: np.ndarray) -> np.ndarray:
+    """Rows i64[n] of W_eff."""
+    cols, bits = weight.cols, weight.params["bits"]
     size, groups = _group(weight)
-    columns = np.ascontiguousarray(weight.parts[".qweight"].view(np.uint32).reshape(-1, rows).T)
-    q = bit_fields(columns.view(np.uint8).reshape(rows, -1), bits, cols)
+    columns = np.ascontiguousarray(weight.parts[".qweight"].view(np.uint32).reshape(-1, weight.rows)[:, rows].T)
+    q = bit_fields(columns.view(np.uint8).reshape(len(rows), -1), bits, cols)
     group = weight.parts[".g_idx"].view(np.int32) if ".g_idx" in weight.parts else np.arange(cols) // size
-    z = np.full((rows, groups), 1 << (bits - 1), np.int16)
+    z = np.full((len(rows), groups), 1 << (bits - 1), np.int16)
     if not weight.params["symmetric"]:
-        v = bit_fields(weight.parts[".qzeros"].reshape(groups, -1), bits, rows).T
+        v = bit_fields(weight.parts[".qzeros"].reshape(groups, -1), bits, weight.rows).T[rows]
         z = (v + weight.params["zero_offset"]) & ((1 << bits) - 1)
-    scale = scales_to_f32(weight.params[".scales"], weight.parts[".scales"]).reshape(groups, rows).T
+    scale = scales_to_f32(weight.params[".scales"], weight.parts[".scales"]).reshape(groups, -1).T[rows]
     return (q - z[:, group]).astype(np.float32) * scale[:, group]  # R1
 
 

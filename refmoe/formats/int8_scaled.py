@@ -54,8 +54,13 @@ def _blocks(weight: Weight) -> tuple[int, int]:
 
 def decode(weight: Weight) -> np.ndarray:
     """W_eff f32[rows, cols]."""
-    blocks = weight.rows, weight.cols, *_blocks(weight)
-    q = weight.parts[".weight"].view(np.int8).reshape(weight.rows, weight.cols).astype(np.int16)
+    return decode_rows(weight, np.arange(weight.rows))
+
+
+def decode_rows(weight: Weight, rows: np.ndarray) -> np.ndarray:
+    """Rows i64[n] of W_eff."""
+    blocks = rows, weight.cols, *_blocks(weight)
+    q = weight.parts[".weight"].view(np.int8).reshape(weight.rows, weight.cols)[rows].astype(np.int16)
     if not weight.params["symmetric"]:
         q -= spread(weight.parts[".weight_zero_point"].view(np.int8), *blocks)
     scales = scales_to_f32(weight.params[".weight_scale"], weight.parts[".weight_scale"])

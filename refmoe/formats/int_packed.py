@@ -57,16 +57,21 @@ def _groups(weight: Weight) -> int:
 
 def decode(weight: Weight) -> np.ndarray:
     """W_eff f32[rows, cols]."""
-    rows, cols, groups, bits = weight.rows, weight.cols, _groups(weight), weight.params["bits"]
-    u = bit_fields(weight.parts[".weight_packed"].reshape(rows, -1), bits, cols)
+    return decode_rows(weight, np.arange(weight.rows))
+
+
+def decode_rows(weight: Weight, rows: np.ndarray) -> np.ndarray:
+    """Rows i64[n] of W_eff."""
+    cols, groups, bits = weight.cols, _groups(weight), weight.params["bits"]
+    u = bit_fields(weight.parts[".weight_packed"].reshape(weight.rows, -1)[rows], bits, cols)
     group = np.arange(cols) // (cols // groups)
     if ".weight_g_idx" in weight.parts:
         group = weight.parts[".weight_g_idx"].view(np.int32)
-    v = np.full((rows, groups), 1 << (bits - 1), np.int16)
+    v = np.full((len(rows), groups), 1 << (bits - 1), np.int16)
     if not weight.params["symmetric"]:
         words = weight.parts[".weight_zero_point"].view(np.uint32).reshape(-1, groups)
-        v = bit_fields(np.ascontiguousarray(words.T).view(np.uint8).reshape(groups, -1), bits, rows).T
-    scale = scales_to_f32(weight.params[".weight_scale"], weight.parts[".weight_scale"]).reshape(rows, groups)
+        v = bit_fields(np.ascontiguousarray(words.T).view(np.uint8).reshape(groups, -1), bits, weight.rows).T[rows]
+    scale = scales_to_f32(weight.params[".weight_scale"], weight.parts[".weight_scale"]).reshape(-1, groups)[rows]
     return (u - v[:, group]).astype(np.float32) * scale[:, group]  # R1
 
 

@@ -27,6 +27,7 @@ suffixes = (".weight", ".weight_scale", ".weight_scale_2")
 dtypes = ("U8", "F8_E4M3", "F32")
 params = ()
 GROUP = 16
+whole = (".weight_scale_2",)
 
 
 def stored_shapes(rows: int, cols: int) -> dict:

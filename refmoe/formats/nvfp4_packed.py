@@ -28,6 +28,7 @@ suffixes = (".weight_packed", ".weight_scale", ".weight_global_scale")
 dtypes = ("U8", "F8_E4M3", "F32")
 params = ()
 GROUP = 16
+whole = (".weight_global_scale",)
 
 
 def stored_shapes(rows: int, cols: int) -> dict:

@@ -76,10 +76,11 @@ SCALES = {
 
 
 def spread(scales, rows, cols, block_rows, block_cols):
-    """f32[rows, cols]: each element's scale of f32[n], one for each block, row-major; partial blocks at the ends."""
+    """f32[n, cols]: each element's scale, of one for each block, row-major, ends partial; rows: a number or i64[n]."""
+    rows = np.arange(rows) if isinstance(rows, int) else rows
     per_row = -(-cols // block_cols)
     table = scales.reshape(-1, per_row)
-    return table[np.arange(rows)[:, None] // block_rows, np.arange(cols) // block_cols]
+    return table[rows[:, None] // block_rows, np.arange(cols) // block_cols]
 
 
 def scales_problem(dtype, stored):

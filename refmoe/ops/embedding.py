@@ -13,7 +13,6 @@ import numpy as np
 
 from refmoe import formats
 from refmoe.jit import kernel
-from refmoe.weight import Weight
 
 
 @kernel
@@ -34,11 +33,4 @@ def plain(ids, w):
 def bind(weights, attrs, parts):
     """Engine call ids i64[T] -> f32[T,H]; only the rows asked for are decoded."""
     (weight,) = weights
-    row_bytes = {suffix: part.shape[0] // weight.rows for suffix, part in weight.parts.items()}
-
-    def call(ids):
-        picked = {suffix: part.reshape(weight.rows, row_bytes[suffix])[ids].reshape(-1)
-                  for suffix, part in weight.parts.items()}
-        return formats.decode(Weight(weight.format, ids.shape[0], weight.cols, picked))
-
-    return call
+    return lambda ids: formats.decode_rows(weight, ids)

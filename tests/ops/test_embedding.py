@@ -5,7 +5,7 @@ import pytest
 
 from refmoe import formats, ops
 from refmoe.weight import Weight
-from tests import vectors
+from tests import quantised, vectors
 from tests.oracles import embedding as oracle
 
 KILLS = {
@@ -27,9 +27,13 @@ def test_coverage():
 @pytest.mark.parametrize("format", formats.names())
 def test_rows_of_every_format(format):
     """Only the rows asked for are decoded, nan payloads included."""
-    size = {"f32": 4}.get(format, 2)
-    stored = np.random.default_rng(1).integers(0, 256, 11 * 7 * size, dtype=np.uint8)
-    weight = Weight(format, 11, 7, {".weight": stored})
-    ids = np.array([10, 0, 3, 3])
-    found = ops.get("embedding").bind((weight,), {}, 1)(ids)
-    vectors.assert_same(found, formats.decode(weight)[ids])
+    if format in quantised.MAKERS:
+        weights = quantised.weights(format, 16, 32)
+    else:
+        size = {"f32": 4}.get(format, 2)
+        stored = np.random.default_rng(1).integers(0, 256, 16 * 7 * size, dtype=np.uint8)
+        weights = [Weight(format, 16, 7, {".weight": stored})]
+    ids = np.array([15, 0, 3, 3])
+    for weight in weights:
+        found = ops.get("embedding").bind((weight,), {}, 1)(ids)
+        vectors.assert_same(found, formats.decode(weight)[ids])
