@@ -14,6 +14,7 @@ from refmoe.verifier.misses import Misses
 from refmoe.verifier.misses import misses as compare
 from refmoe.verifier.mutations import of, symptoms
 from refmoe.verifier.question import Question
+from refmoe.verifier.rows import few_rows
 from refmoe.verifier.verdict import Suspect
 
 MOST = 4  # suspects that are shown
@@ -21,6 +22,7 @@ MOST = 4  # suspects that are shown
 
 def explain(question: Question, misses: dict[str, Misses]) -> list[Suspect]:
     """The mutations that explain what was found, best first."""
+    question, misses = few_rows(question, misses)
     suspects: dict[str, Suspect] = {}
     with np.errstate(all="ignore"):
         for suspect in symptoms(question, misses):

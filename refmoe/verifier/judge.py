@@ -23,6 +23,7 @@ from refmoe.verifier.rows import Seen, differences
 from refmoe.verifier.verdict import EXACT, MISSING, WITHIN, WRONG, Output, Suspect, Verdict
 
 Arrays = Mapping[str, np.ndarray]
+SMALL = 4 << 20  # bytes of inputs; above, equal rows are only looked for if the profile says that it matters
 
 
 def judge(
@@ -39,7 +40,8 @@ def answer(question: Question, diagnosis: bool = True, seen: Seen | None = None)
     """Judge a question; see `judge`. `seen` holds the rows of other cases, for verifier.rows."""
     with np.errstate(all="ignore"):  # inf and nan are values like any other here
         verdict = _answer(question, diagnosis)
-    if verdict.status in (EXACT, WITHIN) and (odd := differences(question, seen)):
+    look = question.profile.batch_invariant or question.size <= SMALL
+    if look and verdict.status in (EXACT, WITHIN) and (odd := differences(question, seen)):
         verdict.notes.append(f"equal inputs, other results: {odd[0]}" + f" and {len(odd) - 1} more" * (len(odd) > 1))
         if question.profile.batch_invariant:
             verdict.outputs[0].status, verdict.outputs[0].reason = WRONG, verdict.notes.pop()

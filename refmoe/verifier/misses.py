@@ -31,6 +31,13 @@ class Misses:
     choice: Choice | None = None
     skipped: np.ndarray | None = None  # rows about which nothing is said
 
+    def rows(self, keep: np.ndarray) -> "Misses":
+        """Only some rows."""
+        skipped = None if self.skipped is None else self.skipped[keep]
+        choice = self.choice and Choice(bad=[(int(np.flatnonzero(keep == t)[0]), reason) for t, reason in
+                                             self.choice.bad if t in keep])  # fmt: skip
+        return Misses(self.wrong[keep], self.load[keep], self.ball[keep], choice, skipped)
+
 
 def misses_of(found: np.ndarray, ball: Ball, expected: np.ndarray | None) -> Misses:
     """Compare an array with a ball. The clause's own value is always inside."""

@@ -39,6 +39,11 @@ class Question:
         raise UsageError(f"{self.op}: expected an op with bounds, found one without")
 
     @property
+    def size(self) -> int:
+        """Bytes of the inputs."""
+        return sum(value.nbytes for value in self.inputs.values() if isinstance(value, np.ndarray))
+
+    @property
     def stored(self) -> bool:
         """Are all results numbers of the declared output type?"""
         kind = self.profile.output

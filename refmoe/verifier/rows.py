@@ -7,35 +7,32 @@ batch_invariant makes a difference WRONG; otherwise it is a note.
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from refmoe import signature
 from refmoe.errors import RefmoeError
+from refmoe.verifier.misses import Misses
 from refmoe.verifier.question import Question
 
+MOST = 64  # rows on which mutations are tried
 Seen = dict[bytes, tuple[str, bytes]]  # inputs of a row -> where, and its results
 
 
 def rows(question: Question) -> Iterator[tuple[bytes, str, bytes]]:
     """(digest of all inputs, where, bytes of the results) of each row; of each choice of an expert."""
-    try:
-        params = signature.load(question.op)[0].params
-    except RefmoeError:
-        return
-    axes = {param.name: param.axes for param in params if param.axes}
-    batched = [name for name in axes if name in question.inputs and axes[name][0] == "T"]
-    count = len(question.inputs[batched[0]]) if batched else 0
-    found = list(question.found.values())
-    if not count or any(len(array) != count for array in found):
+    names = [name for name in batched(question.op) if name in question.inputs]
+    count, found = batch(question), list(question.found.values())
+    if not count:
         return
     common = hashlib.sha256(repr(sorted((k, v) for k, v in question.inputs.items() if not _is_array(v))).encode())
     for name, array in question.inputs.items():
-        if _is_array(array) and name not in batched:
+        if _is_array(array) and name not in names:
             common.update(name.encode() + np.ascontiguousarray(array).tobytes())
-    by_choice = "ids" in batched and found[0].ndim == 3
+    by_choice = "ids" in names and found[0].ndim == 3
     for t in range(count):
-        own = {name: question.inputs[name][t] for name in batched}
+        own = {name: question.inputs[name][t] for name in names}
         for j in range(found[0].shape[1]) if by_choice else (None,):
             digest = common.copy()
             for name, row in own.items():
@@ -43,6 +40,38 @@ def rows(question: Question) -> Iterator[tuple[bytes, str, bytes]]:
                 digest.update(name.encode() + np.ascontiguousarray(chosen).tobytes())
             result = b"".join(np.ascontiguousarray(array[t] if j is None else array[t, j]).tobytes() for array in found)
             yield digest.digest(), f"{question.case} row {t}" + ("" if j is None else f" choice {j}"), result
+
+
+def few_rows(question: Question, misses: dict[str, Misses]) -> tuple[Question, dict[str, Misses]]:
+    """At most MOST rows, of the wrong ones and of the others, for mutations to be tried on; ops whose rows depend on
+    each other (attention over the cache of a sequence keeps its keys) are cut in the rows of the queries only."""
+    count = batch(question)
+    if count <= MOST or question.op in ("add",):
+        return question, misses
+    bad = np.zeros(count, bool)
+    for miss in misses.values():
+        bad |= miss.wrong.reshape(count, -1).any(axis=1)
+    keep = np.sort(np.concatenate([np.flatnonzero(bad)[: MOST // 2], np.flatnonzero(~bad)[: MOST // 2]]))
+    names = batched(question.op)
+    inputs = {name: value[keep] if name in names else value for name, value in question.inputs.items()}
+    arrays = [{name: array[keep] for name, array in source.items()} for source in (question.found, question.expected)]
+    cut = {name: miss.rows(keep) for name, miss in misses.items()}
+    return replace(question, inputs=inputs, found=arrays[0], expected=arrays[1]), cut
+
+
+def batched(op: str) -> list[str]:
+    """The inputs whose first axis is the rows of a batch; none for what is no op."""
+    try:
+        return [param.name for param in signature.load(op)[0].params if param.axes and param.axes[0] == "T"]
+    except RefmoeError:
+        return []
+
+
+def batch(question: Question) -> int:
+    """How many rows; 0 if the results are not one for each row."""
+    names = [name for name in batched(question.op) if name in question.inputs]
+    count = len(question.inputs[names[0]]) if names else 0
+    return count if all(len(array) == count for array in question.found.values()) else 0
 
 
 def _is_array(value) -> bool:
