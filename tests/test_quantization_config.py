@@ -194,6 +194,16 @@ def test_refused(values, message):
     assert refusal(values).startswith(message)
 
 
+def test_encodings_are_counted_once_and_bounded():
+    group = compressed()["config_groups"]["group_0"]
+    many = compressed() | {"config_groups": {f"g{i}": group for i in range(500)}}
+    assert [scheme.field for scheme in program(many).quantization.schemes] == [
+        "quantization_config.config_groups.g0.weights"]  # fmt: skip
+    for i in range(1, 66):
+        many["config_groups"][f"g{i}"] = group | {"weights": WEIGHTS | {"group_size": i + 32}}
+    assert refusal(many).startswith("quant_method: expected at most 64 different encodings, found 66")
+
+
 def test_hostile_names_stay_on_one_line():
     assert '"quantization_config.a\\nb": expected a known key' in refusal_of(FP8 | {"a\nb": 1})
     values = compressed()

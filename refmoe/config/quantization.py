@@ -50,6 +50,7 @@ from refmoe.config.scheme import (
 )
 
 KEYS = ("quantization_config", "compression_config")
+MOST = 64  # different encodings of one file; each is tried for every matrix
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ def encodings(c: Config) -> Quantization | None:
     method = q.values.get("quant_method", "compressed-tensors" if "config_groups" in q.values else None)
     if not isinstance(method, str) or method not in METHODS:
         raise q.error("quant_method", "one of " + ", ".join(METHODS))
-    schemes = METHODS[method](q)
+    schemes = list({repr(scheme[:2]): scheme for scheme in reversed(METHODS[method](q))}.values())[::-1]
+    if len(schemes) > MOST:
+        raise q.error("quant_method", f"at most {MOST} different encodings", f"{len(schemes)}")
     q.note("quant_method", "used", "encodings of the matrices")
     q.finish(reasons(*IGNORED), {})
     for key in present:
@@ -90,7 +93,7 @@ _TENSOR = {"block_rows": WHOLE, "block_cols": WHOLE}
 
 def _fp8(q: Config) -> list[Scheme]:
     q.fixed({
-        "fmt": (("e4m3",), "the only code that is published"),
+        "fmt": (("e4m3", "e4m3fn", "float8_e4m3fn"), "the only code that is published"),
         "activation_scheme": (("dynamic", "static"), WEIGHTS_ONLY),
         "scale_fmt": (("float", "ue8m0"), STORED),
         "expert_dtype": (("fp8",), "4-bit experts of this kind are not supported"),

@@ -28,6 +28,7 @@ if jit.ENABLED:
 suffixes = (".weight", ".weight_scale")
 dtypes = ("F8_E4M3", "F32|BF16|F16|F8_E8M0|U8")
 params = ("block_rows", "block_cols")
+unused = {".weight_zero_point": "e4m3 codes have no zero point"}
 
 
 def stored_shapes(rows: int, cols: int, block_rows: int, block_cols: int) -> dict:
