@@ -12,7 +12,8 @@ import tiny
 from refmoe import jit, trace
 from refmoe.kvcache import DTYPES
 
-SOME = ["mixtral-window-linear", "qwen3_moe-step-raw", "qwen2-window-tied", "kimi_k2", "deepseek_v2-groups"]
+SOME = ["mixtral-window-linear", "qwen3_moe-step-raw", "qwen2-window-tied", "kimi_k2", "deepseek_v2-groups",
+        "gpt_oss"]  # fmt: skip
 LONG = [n * n % 79 for n in range(70)]  # more rows than a register tile, more positions than any window
 
 

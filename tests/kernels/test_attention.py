@@ -1,4 +1,6 @@
-"""attend_rows: head counts, widths, windows and chunks, in both storage types, equal the plain kernel of the op."""
+"""attend_rows: head counts, widths, windows and chunks, in both storage types, equal the plain kernels of its ops."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -8,9 +10,9 @@ from refmoe import jit
 if not jit.ENABLED:
     pytest.skip("the JIT is off: there are no schedules", allow_module_level=True)
 
-from refmoe.kernels.attention import CHUNK, attend_rows
+from refmoe.kernels.attention import CHUNK, NO_SINKS, attend_rows
 from refmoe.kvcache import Sequence
-from refmoe.ops import attention
+from refmoe.ops import attention, attention_sinks
 from refmoe.steps import UNLIMITED, CacheRow
 from tests import vectors
 
@@ -28,12 +30,17 @@ def check(heads, kv_heads, size, length, new, window, dtype="f32", scale=0.3, pa
     cache, k, v = filled(kv_heads, size, dtype, length)
     q, first = vectors.normal(f"q {heads} {size}", new, heads * size), length - new
     positions = np.arange(first, length)
-    want = attention.plain(q, k[:length], v[:length], positions, scale, window, heads, kv_heads)
-    for count in parts:
+    shared = (q, k[:length], v[:length], positions)
+    sinks = vectors.normal(f"sinks {heads}", heads, scale=3.0)
+    wanted = {
+        NO_SINKS.tobytes(): attention.plain(*shared, scale, window, heads, kv_heads),
+        sinks.tobytes(): attention_sinks.plain(*shared, sinks, scale, window, heads, kv_heads),
+    }
+    for count, extra in itertools.product(parts, (NO_SINKS, sinks)):
         y = np.full((new + 1, heads * size), 7, np.float32)
         attend_rows(cache.tag, q, cache.k_table, cache.v_table, first, heads, kv_heads, size, np.float32(scale),
-                    np.int64(window), y[:new], count)
-        vectors.assert_same(y[:new], want, f"{count} parts")
+                    np.int64(window), y[:new], count, extra)
+        vectors.assert_same(y[:new], wanted[extra.tobytes()], f"{count} parts, {len(extra)} sinks")
         assert (y[new] == 7).all()
 
 
