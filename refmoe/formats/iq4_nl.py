@@ -29,7 +29,7 @@ if jit.ENABLED:
     from refmoe.kernels.product_codes import product_codes_item
     from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import address, vmul
-    from refmoe.numerics.vec_bytes import b_lookup, b_shr, load_bytes, signed, splat_half
+    from refmoe.numerics.vec_bytes import WIDE, b_lookup, b_shr, load_bytes, pick, signed, splat_half
     from refmoe.numerics.vec_codes import halves, load_bytes16, look_up, nibble_halves
 
 suffixes = (".weight",)
@@ -69,11 +69,14 @@ def descriptor(weight: Weight) -> list[int]:
 
 @inlined
 def _open(where):
-    return splat_half(where)
+    d = splat_half(where)
+    return vmul(d, signed(load_bytes(address(STEPS)))) if WIDE else d  # WIDE: what each nibble means
 
 
 @inlined
 def _pair(where, d, j):
+    if WIDE:
+        return pick(d, load_bytes(where + 2), 0), pick(d, load_bytes(where + 2), 4)
     q, steps = load_bytes(where + 2), load_bytes(address(STEPS))
     return vmul(d, signed(b_lookup(steps, q))), vmul(d, signed(b_lookup(steps, b_shr(q, 4))))
 

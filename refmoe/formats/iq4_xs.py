@@ -34,6 +34,7 @@ if jit.ENABLED:
     from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import address, vmul
     from refmoe.numerics.vec_bytes import (
+        WIDE,
         b_lookup,
         b_shr,
         b_sub,
@@ -42,6 +43,7 @@ if jit.ENABLED:
         load_bytes,
         load_short,
         load_word,
+        pick,
         signed,
         splat_half,
         splat_number,
@@ -97,6 +99,9 @@ def _pair(where, d, j):
     low, upper = load_byte(where + 4 + j // 2) >> j % 2 * 4 & 15, load_short(where + 2) >> 2 * j & 3
     factor = vmul(d, splat_number((low | (upper << 4)) - 32))
     q, steps = load_bytes(where + 8 + 16 * j), load_bytes(address(STEPS))
+    if WIDE:
+        table = vmul(factor, signed(steps))  # what each nibble means
+        return pick(table, q, 0), pick(table, q, 4)
     return vmul(factor, signed(b_lookup(steps, q))), vmul(factor, signed(b_lookup(steps, b_shr(q, 4))))
 
 

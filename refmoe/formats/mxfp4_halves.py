@@ -30,7 +30,7 @@ if jit.ENABLED:
     from refmoe.kernels.product_codes import product_codes_item
     from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import address, lane, vmul
-    from refmoe.numerics.vec_bytes import b_lookup, b_shr, load_byte, load_bytes, signed, splat_bits
+    from refmoe.numerics.vec_bytes import WIDE, b_lookup, b_shr, load_byte, load_bytes, pick, signed, splat_bits
     from refmoe.numerics.vec_codes import load_bytes16, look_up, nibble_halves
     from refmoe.numerics.vec_int import put
 
@@ -75,11 +75,14 @@ def descriptor(weight: Weight) -> list[int]:
 @inlined
 def _open(where):
     e = load_byte(where)
-    return splat_bits(SMALLEST << e if e < 2 else e - 1 << 23)
+    scale = splat_bits(SMALLEST << e if e < 2 else e - 1 << 23)
+    return vmul(scale, signed(load_bytes(address(STEPS)))) if WIDE else scale  # WIDE: what each nibble means
 
 
 @inlined
 def _pair(where, scale, j):
+    if WIDE:
+        return pick(scale, load_bytes(where + 1), 0), pick(scale, load_bytes(where + 1), 4)
     q, steps = load_bytes(where + 1), load_bytes(address(STEPS))
     return vmul(scale, signed(b_lookup(steps, q))), vmul(scale, signed(b_lookup(steps, b_shr(q, 4))))
 

@@ -28,14 +28,15 @@ if jit.ENABLED:
     from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
     from refmoe.kernels.product_codes import product_codes_item
     from refmoe.kernels.turned import load_32
-    from refmoe.numerics.vec import vmul
-    from refmoe.numerics.vec_bytes import b_and, b_shr, b_sub, load_bytes, signed, splat_half
+    from refmoe.numerics.vec import address, vmul
+    from refmoe.numerics.vec_bytes import WIDE, b_and, b_shr, b_sub, load_bytes, pick, signed, splat_half
     from refmoe.numerics.vec_codes import halves, load_bytes16, minus, nibble_halves
 
 
 suffixes = (".weight",)
 dtypes = ("Q4_0",)
 ELEMENTS, SIZE = 32, 18
+STEPS = np.arange(-8, 8).astype(np.int8)
 
 
 def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
@@ -69,12 +70,15 @@ def descriptor(weight: Weight) -> list[int]:
 
 @inlined
 def _open(where):
-    return splat_half(where)
+    d = splat_half(where)
+    return vmul(d, signed(load_bytes(address(STEPS)))) if WIDE else d  # WIDE: what each nibble means
 
 
 @inlined
 def _pair(where, d, j):
     q = load_bytes(where + 2)
+    if WIDE:
+        return pick(d, q, 0), pick(d, q, 4)
     return vmul(d, signed(b_sub(b_and(q, 15), 8))), vmul(d, signed(b_sub(b_shr(q, 4), 8)))
 
 

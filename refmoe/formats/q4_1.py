@@ -28,13 +28,14 @@ if jit.ENABLED:
     from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
     from refmoe.kernels.product_codes import product_codes_item
     from refmoe.kernels.turned import load_32
-    from refmoe.numerics.vec import vfma
-    from refmoe.numerics.vec_bytes import b_and, b_shr, load_bytes, splat_half, unsigned
+    from refmoe.numerics.vec import address, vfma
+    from refmoe.numerics.vec_bytes import WIDE, b_and, b_shr, load_bytes, pick, signed, splat_half, unsigned
     from refmoe.numerics.vec_codes import halves, load_bytes16, nibble_halves
 
 suffixes = (".weight",)
 dtypes = ("Q4_1",)
 ELEMENTS, SIZE = 32, 20
+STEPS = np.arange(16).astype(np.int8)
 
 
 def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
@@ -68,13 +69,16 @@ def descriptor(weight: Weight) -> list[int]:
 
 @inlined
 def _open(where):
-    return splat_half(where), splat_half(where + 2)
+    d, m = splat_half(where), splat_half(where + 2)
+    return (vfma(d, signed(load_bytes(address(STEPS))), m), m) if WIDE else (d, m)  # WIDE: what each nibble means
 
 
 @inlined
 def _pair(where, shared, j):
     d, m = shared
     q = load_bytes(where + 4)
+    if WIDE:
+        return pick(d, q, 0), pick(d, q, 4)
     return vfma(d, unsigned(b_and(q, 15)), m), vfma(d, unsigned(b_shr(q, 4)), m)
 
 

@@ -9,8 +9,9 @@ from numba.core import types
 from numba.core.datamodel import models, register_default
 
 from refmoe.jit import intrinsic
-from refmoe.numerics.vec import _F32, _I16, _I32, _I64, _V32, LANES, _splat, _widen, v32
+from refmoe.numerics.vec import _F32, _FEATURES, _I16, _I32, _I64, _V32, LANES, _splat, _widen, v32
 
+WIDE = "+avx512f" in _FEATURES  # tables of sixteen f32 in a register
 _I8 = ir.IntType(8)
 _V8 = ir.VectorType(_I8, LANES)
 
@@ -165,3 +166,21 @@ def splat_bits(typingctx, bits):
         return _splat(builder, builder.bitcast(builder.trunc(args[0], _I32), _F32))
 
     return v32(types.int64), codegen
+
+
+@intrinsic
+def pick(typingctx, table, index, shift):
+    """Lane i is table[(index[i] >> shift) & 15], f32 lanes. With AVX-512 sixteen lanes take one instruction; elsewhere
+    this is slow, and codes are better computed with (WIDE says which)."""
+    def codegen(context, builder, signature, args):
+        wide = ir.VectorType(_I32, LANES)
+        at = builder.lshr(builder.zext(args[1], wide), _splat(builder, builder.trunc(args[2], _I32)))
+        at = builder.and_(at, ir.Constant(wide, [15] * LANES))
+        found = ir.Constant(_V32, ir.Undefined)
+        for i in range(LANES):
+            lane = ir.Constant(_I32, i)
+            found = builder.insert_element(found, builder.extract_element(args[0], builder.extract_element(at, lane)),
+                                           lane)  # fmt: skip
+        return found
+
+    return v32(v32, v8, types.int64), codegen
