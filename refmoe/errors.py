@@ -29,5 +29,9 @@ class TraceError(RefmoeError):
     """A trace, vector or golden file is malformed or does not fit."""
 
 
+class EndpointError(RefmoeError):
+    """A server does not answer, or answers something else than was asked for."""
+
+
 class UsageError(RefmoeError):
     """An argument is out of range; the command line exits 2."""

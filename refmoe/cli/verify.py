@@ -1,6 +1,7 @@
 """refmoe verify"""
 
 import json
+import os
 
 import click
 
@@ -29,6 +30,47 @@ def install(context, as_json, threads):
     _shared.emit(json.dumps(report.facts()) + "\n" if as_json else _text(report))
     if not report.exact:
         context.exit(1)
+
+
+@command.command("endpoint")
+@click.argument("url", metavar="URL")
+@click.option("-m", "--model", "location", metavar="MODEL", required=True, help="The checkpoint it should be serving.")
+@click.option("--served", metavar="NAME", help="The server's name for it.  [default: the first that it lists]")
+@click.option("--profile", metavar="NAME|FILE", default="bf16", show_default=True,
+              help="Arithmetic that the server declares (see refmoe check -h).")
+@click.option("--positions", type=click.IntRange(2, 256), default=32, show_default=True,
+              help="Positions at which log-probabilities are compared.")
+@click.option("--timeout", type=click.FloatRange(0.1, 3600), default=60.0, show_default=True, metavar="SECONDS",
+              help="For one request; each is tried three times.")
+@click.option("--api-key-env", metavar="NAME", default="OPENAI_API_KEY", show_default=True,
+              help="Environment variable that holds the key, if the server wants one.")
+@_shared.json_option
+@_shared.threads_option
+@click.pass_context
+def endpoint(context, url, location, served, profile, positions, timeout, api_key_env, as_json, threads):
+    """Is this OpenAI-compatible server serving this checkpoint at this precision?
+
+    Compares the number of tokens that it counts in texts, ids and conversations, and the log-probabilities that it
+    gives to chosen tokens (teacher forcing), with the reference. How far these may be apart is measured by running the
+    reference with results rounded as the profile says.
+
+    \b
+    refmoe verify endpoint http://localhost:8000 -m Qwen/Qwen3-30B-A3B --profile bf16
+
+    Exit codes: 0 it is, 1 it is not (or no useful answer), 3 not everything could be asked, 4 too close to tell.
+    """
+    from refmoe.endpoint.client import Client
+    from refmoe.verifier.profiles import load as load_profile
+
+    arithmetic, client = load_profile(profile), Client(url, os.environ.get(api_key_env) or None, timeout)
+    model = _shared.open_model(location, threads)
+    from refmoe.endpoint import score
+
+    with _shared.running() as progress:
+        report = score(url, model, arithmetic, served, positions, progress=progress, client=client)
+    _shared.emit(json.dumps(report.facts(), allow_nan=False) + "\n" if as_json else report.text())
+    if report.code:
+        context.exit(report.code)
 
 
 @command.command("checkpoint")
