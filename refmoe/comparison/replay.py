@@ -5,8 +5,8 @@ refmoe.verifier. Where an input was not recorded but follows from recorded ones 
 kernel), these are replayed too, with the bounds of all of them: the verdict then is about the whole stretch. Experts
 that the other program chose are judged at its router, and taken as given behind it.
 
-Every row is compared with our bits. Bounds are evaluated for as many rows and columns as WORK allows (all of a small
-model): those that differ most from ours, and others evenly spread.
+Every row is compared with our bits. Bounds are evaluated for as many rows and columns of a point as WORK allows (all
+of a small model): those that differ most from ours, and others evenly spread.
 """
 
 import time
@@ -26,7 +26,7 @@ from refmoe.verifier.misses import same
 from refmoe.verifier.question import Question
 from refmoe.verifier.verdict import EXACT, WITHIN, Output, Verdict
 
-WORK = 1 << 28  # multiplications of one evaluation of a bound
+WORK, LEAST, MOST = 1 << 32, 1 << 22, 1 << 28  # multiplications: of all bounds together, of one at least and at most
 
 
 @dataclass
@@ -49,10 +49,12 @@ class Replay(Values):
     """The verdicts about a recorded run; `covered` are the points that they are about."""
 
     covered: set[str]
+    work: int  # multiplications of one evaluation of a bound
 
     def run(self) -> Iterator[Entry]:
         """All recorded results, in the order in which they were computed."""
         self.covered = set()
+        self.work = min(MOST, max(LEAST, WORK // max(self.points(), 1)))
         for one in self.passes():
             for part in range(len(self.parts)):
                 self.memory.clear()
@@ -154,10 +156,10 @@ class Replay(Values):
         cols = None
         if op in ("linear", "linear_bias", "logits") and columns is not None:
             inner = one // max(len(columns), 1)
-            if one > WORK // 16:
-                cols = _spread(columns, max(WORK // 16 // max(inner, 1), 64))
+            if one > self.work // 16:
+                cols = _spread(columns, max(self.work // 16 // max(inner, 1), 64))
                 one = inner * len(cols)
-        return Chosen(_spread(error, max(WORK // max(one, 1), 4)), cols, rows)
+        return Chosen(_spread(error, max(self.work // max(one, 1), 4)), cols, rows)
 
     def _work(self, place: "Place") -> int:
         """Multiplications for one row of a step."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from refmoe.endpoint import answers
+from refmoe.endpoint.answers import Reader, count
 from refmoe.endpoint.client import Client, Refused
 from refmoe.endpoint.noise import rounded_runs
 from refmoe.endpoint.report import Report
@@ -88,7 +88,7 @@ def _count(client: Client, model: Any, report: Report, steps: _Steps) -> None:
         steps(what)
         try:
             wanted = expected()
-            found = answers.count(client.ask(path, {"model": report.served, "max_tokens": 1, "temperature": 0} | body))
+            found = count(client.ask(path, {"model": report.served, "max_tokens": 1, "temperature": 0} | body))
         except Refused as problem:
             report.missing.append(f"{what}: {problem}")
             return False
@@ -139,7 +139,7 @@ def _logprobs(client: Client, model: Any, report: Report, ids: Sequence[int], pr
     judge(report, found, reference, runs)
 
 
-def _reader(model: Any) -> answers.Reader:
+def _reader(model: Any) -> Reader:
     """Texts that are one token's only."""
     words: dict[str, int] = {}
     if model.tokenizer is not None:
@@ -150,7 +150,7 @@ def _reader(model: Any) -> answers.Reader:
                 twice.add(text)
             words[text] = token
         words = {text: token for text, token in words.items() if text not in twice and "�" not in text}
-    return answers.Reader(words)
+    return Reader(words)
 
 
 def _body(report: Report, prompt: Sequence[int]) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _growing(client: Client, model: Any, report: Report, ids: Sequence[int], ste
 
 
 def _counted(report: Report, answer: dict[str, Any], expected: int) -> None:
-    found = answers.count(answer)
+    found = count(answer)
     if found is not None:
         report.counts.append({"what": f"{expected} token ids", "expected": expected, "found": found,
                               "equal": found == expected})  # fmt: skip
