@@ -39,7 +39,8 @@ def read(infos: Sequence[TensorInfo], progress: Progress | None = None) -> list[
     whole = sum(info.nbytes for info in infos)
     done = 0
     with ThreadPoolExecutor(THREADS) as pool:
-        for count in pool.map(_fill, _tasks(infos, views)):
+        run = map if whole <= CHUNK else pool.map  # starting threads takes longer than reading a little
+        for count in run(_fill, _tasks(infos, views)):
             done += count
             if progress:
                 progress(done, whole)

@@ -164,7 +164,10 @@ def _size(axis: str, program: Program) -> int:
 
 def layout(item: Item, entry: Entry | None, part: int, name: str, rows: int, program: Program) -> np.ndarray:
     """An array in our layout: [rows, width], or [rows, K, width] for what every chosen expert has."""
-    array, own = item.load(), width(name, program)
+    own = width(name, program)
+    if np.prod(item.shape, dtype=float) > 1024.0 * max(rows, 1) * own:  # before it is read: it may be anything
+        raise _misfit(item, name, [rows, own])
+    array = item.load()
     shape = points(program)[_STEP.fullmatch(name)[2]][1].count(",")  # type: ignore[index]
     if entry is not None and entry.dims:
         array = _axes(array, entry.dims, item)
@@ -178,6 +181,12 @@ def layout(item: Item, entry: Entry | None, part: int, name: str, rows: int, pro
         array = array.reshape(rows * every, -1)[:, start : start + widths[part]].reshape(rows, -1)
     if array.shape != (rows, own):
         raise _misfit(item, name, [rows, own])
+    if name.endswith("route_ids"):
+        if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.floor(array)).all()):
+            raise TraceError(f"{item.name[:160]}: expected expert ids, found numbers that are not whole")
+        array = array.astype(np.int64)
+    elif array.dtype.kind != "f":
+        raise TraceError(f"{item.name[:160]}: expected floating-point numbers for {name}, found integers")
     if entry is not None and (entry.rope == "pairs" or (entry.rope == "gguf" and program.arch in PERMUTED)):
         array = _repaired(array, program, name)
     return np.ascontiguousarray(array.reshape(rows, int(program.dims["K"]), -1) if shape > 1 else array)

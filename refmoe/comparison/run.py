@@ -109,9 +109,14 @@ def _with_model(left: str | Path, model: Any, map: str | Path | None, profile: A
         some = ", ".join(sorted(source.items, key=natural)[:4])
         raise TraceError(f"{left}: expected names of {'the map ' + str(map) if map else 'a trace of refmoe'}, found "
                          f"{some[:160]}")  # fmt: skip
-    known = model.check_ids(ids) if ids is not None else source.ids
+    known, step_ids = (ids or source.ids), source.step_ids
+    try:
+        known = model.check_ids(known) if known else None
+        step_ids = model.check_ids(step_ids) if step_ids else []
+    except UsageError as problem:
+        raise UsageError(str(problem)) if ids else TraceError(f"{left}: {problem}") from None
     if mode in ("auto", "replay") and (set(named.loaders) != {LOGITS} or known is None):
-        run = Replay(model, named, profile, known, source.step_ids)
+        run = Replay(model, named, profile, known, step_ids)
         total = run.points()
         for done, entry in enumerate(run.run(), start=1):
             report.entries.append(entry)
@@ -121,7 +126,7 @@ def _with_model(left: str | Path, model: Any, map: str | Path | None, profile: A
                         for step in steps for out in step.out]  # fmt: skip
         report.absent = [name for name in names_of_all if name not in run.covered]
     if known is not None:
-        _beside(report, model, named, known, source.step_ids, mode)
+        _beside(report, model, named, known, step_ids, mode)
     elif mode in ("free", LOGITS):
         raise UsageError(f"{left}: ids: expected the tokens of the prompt to run the model (--ids), found none")
     return report

@@ -21,7 +21,7 @@ from refmoe.errors import RefmoeError, TraceError, UsageError
 from refmoe.verifier import foreign
 
 IDS = ("ids", "input_ids", "tokens", "inp_tokens")
-MOST_FILES = 200_000
+MOST_FILES, MOST_IDS = 200_000, 1 << 22
 _PICKLES = (".pt", ".pth", ".pkl", ".bin.index.json", ".ckpt")
 
 
@@ -44,19 +44,25 @@ class Source:
 
     @property
     def ids(self) -> list[int] | None:
-        """The prompt."""
+        """The prompt. TraceError if what should be it are no whole numbers."""
         if isinstance(self.metadata.get("ids"), list):
-            return [int(token) for token in self.metadata["ids"]]
+            return self._whole("ids", self.metadata["ids"])
         for name in IDS:
-            if name in self.items and len(self.items[name].shape) <= 2:
-                return [int(token) for token in np.ravel(self.items[name].load())]
+            if name in self.items and len(self.items[name].shape) <= 2 and np.prod(self.items[name].shape) < MOST_IDS:
+                return self._whole(name, np.ravel(self.items[name].load()).tolist())
         return None
+
+    def _whole(self, name: str, listed: list[Any]) -> list[int]:
+        for n, token in enumerate(listed):
+            if isinstance(token, bool) or not isinstance(token, int | float) or token != token // 1:
+                raise TraceError(f"{self.place}: {name}[{n}]: expected a token id, found {str(token)[:40]}")
+        return [int(token) for token in listed]
 
     @property
     def step_ids(self) -> list[int]:
         """The ids of the decode steps."""
         found = self.metadata.get("step_ids")
-        return [int(token) for token in found] if isinstance(found, list) else []
+        return self._whole("step_ids", found) if isinstance(found, list) else []
 
     def add(self, item: Item) -> None:
         """TraceError for a name that comes twice."""

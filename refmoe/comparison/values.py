@@ -101,7 +101,10 @@ class Values:
                 raise NotRecorded("token ids")
             return np.array(tokens, np.int64)
         source, out = self.source(place, word)
-        return self.recorded(self.name(source, out), rows)
+        found = self.recorded(self.name(source, out), rows)
+        if word == "route_ids" and found is not None and not ((found >= 0) & (found < self.program.dims["E"])).all():
+            raise NotRecorded(f"{word} of existing experts")
+        return found
 
     def ours(self, place: "Place", word: str, depth: int = 0) -> np.ndarray:
         """An input in f32: recorded, or computed by our steps from what was."""
