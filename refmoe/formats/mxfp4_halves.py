@@ -73,9 +73,14 @@ def descriptor(weight: Weight) -> list[int]:
 
 
 @inlined
-def _open(where):
+def _scale(where):
     e = load_byte(where)
-    scale = splat_bits(SMALLEST << e if e < 2 else e - 1 << 23)
+    return splat_bits(SMALLEST << e if e < 2 else e - 1 << 23)
+
+
+@inlined
+def _open(where):
+    scale = _scale(where)
     return vmul(scale, signed(load_bytes(address(STEPS)))) if WIDE else scale  # WIDE: what each nibble means
 
 
@@ -112,9 +117,9 @@ def _codes(where, j):
 
 @kernel
 def _scales(where, d, r, k):
-    found = _open(where)
+    found = _scale(where)
     for i in range(1, 16):
-        found = put(found, i, lane(_open(where + i * SIZE), 0))
+        found = put(found, i, lane(_scale(where + i * SIZE), 0))
     return found
 
 
