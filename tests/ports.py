@@ -469,6 +469,19 @@ def expert_linear_a8(p, x, ids, q, scale, minimum):
     return p.out(y)
 
 
+def linear_bias_a8(p, x, q, scale, minimum, b):
+    return p.out(p.mid(np.stack([codes_times(p, row, q, scale, minimum) for row in p.load(x)])) + p.vector(b))
+
+
+def expert_linear_bias_a8(p, x, ids, q, scale, minimum, b):
+    x = p.load(x)
+    y = np.empty((*ids.shape, q.shape[1]), F)
+    for t, j in np.ndindex(ids.shape):
+        e = ids[t, j]
+        y[t, j] = p.mid(codes_times(p, x[t] if x.ndim == 2 else x[t, j], q[e], scale[e], minimum[e])) + p.vector(b)[e]
+    return p.out(y)
+
+
 def logits_(p, x, w):
     return linear(p, x, w)
 

@@ -52,9 +52,27 @@ def linear_a8(a, x, q, scale, minimum, **options):
     return {"y": a.out(coded(a, a.value(x).v, q.astype(np.float64), scale, minimum, **options))}
 
 
+@bound("linear_bias_a8")
+def linear_bias_a8(a, x, q, scale, minimum, b, **options):
+    """One matrix; the sum may be rounded before the bias is added."""
+    y = coded(a, a.value(x).v, q.astype(np.float64), scale, minimum, **options)
+    return {"y": a.out(a.mid(y) + a.value(b, "vector"))}
+
+
 @bound("expert_linear_a8")
 def expert_linear_a8(a, x, ids, q, scale, minimum, **options):
     """Expert by expert."""
+    return {"y": a.out(_by_expert(a, x, ids, q, scale, minimum, **options))}
+
+
+@bound("expert_linear_bias_a8")
+def expert_linear_bias_a8(a, x, ids, q, scale, minimum, b, **options):
+    """Expert by expert, each with its bias."""
+    y = _by_expert(a, x, ids, q, scale, minimum, **options)
+    return {"y": a.out(a.mid(y) + a.value(b, "vector")[ids])}
+
+
+def _by_expert(a, x, ids, q, scale, minimum, **options) -> Ball:
     x = a.value(x).v
     shape = (*ids.shape, q.shape[1])
     v, e = np.empty(shape), np.empty(shape)
@@ -63,4 +81,4 @@ def expert_linear_a8(a, x, ids, q, scale, minimum, **options):
         y = coded(a, x[t] if x.ndim == 2 else x[t, j], q[expert].astype(np.float64), scale[expert], minimum[expert],
                   **options)  # fmt: skip
         v[t, j], e[t, j] = y.v, y.e
-    return {"y": a.out(Ball(v, e))}
+    return Ball(v, e)

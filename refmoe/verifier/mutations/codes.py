@@ -4,7 +4,8 @@ import numpy as np
 
 from refmoe.verifier.mutations import mutation
 
-BOTH = ("linear_a8", "expert_linear_a8")
+ONE, EXPERTS = ("linear_a8", "linear_bias_a8"), ("expert_linear_a8", "expert_linear_bias_a8")
+BOTH = (*ONE, *EXPERTS)
 
 
 @mutation("row_codes", *BOTH, title="the row turned into other codes")
@@ -16,7 +17,7 @@ def other_codes(m):
     yield "half upwards", m.given(integer=lambda v: np.floor(v + 0.5))
 
 
-@mutation("row_codes", "linear_a8", title="the row turned into other codes")
+@mutation("row_codes", *ONE, title="the row turned into other codes")
 def scale_of_batch(m):
     top = np.repeat(abs(m.x).max(axis=0, keepdims=True), len(m.x), axis=0)
     yield "one scale for all rows", m.given(top=top)
@@ -39,13 +40,15 @@ def scales_elsewhere(m):
         yield f"minima of the {word} before", m.given(minimum=np.roll(m.minimum, 1, axis=axis))
 
 
-@mutation("E08", "expert_linear_a8")
+@mutation("E08", *EXPERTS)
 def other_experts(m):
     count = len(m.q)
     for shift in (1, -1):
         yield f"each computed with the one {shift:+d}", m.given(ids=(m.ids + shift) % count)
     yield "scales of the next expert", m.given(scale=np.roll(m.scale, 1, axis=0))
     yield "minima of the next expert", m.given(minimum=np.roll(m.minimum, 1, axis=0))
+    if "b" in m.inputs:
+        yield "bias of the next expert", m.given(b=np.roll(m.b, 1, axis=0))
     if m.x.ndim == 3:
         yield "the token's first row for all its experts", m.given(x=np.repeat(m.x[:, :1], m.x.shape[1], axis=1))
 
@@ -55,3 +58,8 @@ def last_unit(m):
     units = m.scale.shape[-1]
     keep = (np.arange(units) < units - 1).astype(np.float32)
     yield "the last unit", m.given(scale=m.scale * keep, minimum=m.minimum * keep)
+
+
+@mutation("W02", "linear_bias_a8", "expert_linear_bias_a8")
+def bias_left_out(m):
+    yield "the bias is 0", m.given(b=np.zeros_like(m.b))
