@@ -45,7 +45,7 @@ class Report:
         """Ops about which the bounds said nothing in any case, so that a mistake could not have been seen."""
         claims: dict[str, bool] = {}
         for verdict in self.verdicts:
-            told = any(o.status in (EXACT, WRONG) or o.unclaimed < o.size for o in verdict.outputs)
+            told = any(o.status in (EXACT, WRONG, MISSING) or o.unclaimed < o.size for o in verdict.outputs)
             claims[verdict.op] = claims.get(verdict.op, False) or told
         return [op for op, told in claims.items() if not told]
 

@@ -47,15 +47,18 @@ def weighted(a, s: Ball, v: Ball, visible, *, sink=None) -> Ball:
     top = value.max(axis=1, keepdims=True)
     if sink is not None:
         top = np.maximum(top, sink.v)
-    # both a score and the largest may err; fast exponentials take the difference in units of log2
+    # both a score and the largest may err, and so may their difference, which fast exponentials take in units of log2
     error = s.e + np.where(visible, s.e, 0.0).max(axis=1, keepdims=True)
-    error = error + 4 * UNIT * abs(np.where(visible, s.v - top, 0.0))
+    error = error + (4 * UNIT + a.mid_unit) * abs(np.where(visible, s.v - top, 0.0))
     relative = np.expm1(np.minimum(error, 700)) * 1.01 + 2 * UNIT * a.profile.exp_ulp
     relative = relative + max(a.mid_unit, a.weight_unit)
     with np.errstate(invalid="ignore"):
         p = np.exp(value - top)
     rest = 0.0 if sink is None else np.exp(sink.v - top)
-    moved = 0.0 if sink is None else rest * (np.expm1(sink.e + error.max(axis=1, keepdims=True)) + 8 * UNIT)
+    moved = 0.0
+    if sink is not None:
+        apart = sink.e + error.max(axis=1, keepdims=True) + (4 * UNIT + a.mid_unit) * abs(sink.v - top)
+        moved = rest * (np.expm1(np.minimum(apart, 700)) + 8 * UNIT)
     total = p.sum(axis=1, keepdims=True) + rest
     p, relative = p / total, np.where(visible, relative, 0.0)
     values = np.where(visible.any(axis=0)[:, None], v.v, 0.0)  # what nobody sees takes no part, nan or not

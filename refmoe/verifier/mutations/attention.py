@@ -177,3 +177,13 @@ def overflow(question, misses):
         return None
     sizes = abs(inputs["q"].astype(float)).reshape(len(found), -1).sum(axis=1) * abs(np.nan_to_num(keys)).max()
     return "nan where scores are large" if (sizes * inputs["scale"])[bad.any(axis=1)].min() > 80 else None
+
+
+@symptom("masked_with_weight", *ALL, title="positions out of sight take part with weight 0: their nan leaks")
+def leaks(question, misses):
+    """nan only, and there is something not finite among keys or values that a query does not see."""
+    found, wrong = question.found["y"], misses["y"].wrong
+    rows = [question.inputs[name] for name in ("k", "v", "latent", "k_rope") if name in question.inputs]
+    if (wrong & np.isfinite(found)).any() or all(np.isfinite(array).all() for array in rows):
+        return None
+    return "nan where all that a query sees is finite"
