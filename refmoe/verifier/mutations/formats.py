@@ -228,14 +228,14 @@ def _closest(value, table):
 
 
 def quantised_like(w: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """A matrix as the usual quantisations would leave it."""
-    wide = w.astype(np.float64)
-    rows = abs(wide).max(axis=-1, keepdims=True)
-    for word, size in (("int8 by rows", rows), ("int8 as a whole", rows.max())):
-        scale = np.where(size > 0, size, 1) / 127
-        yield word, (np.rint(wide / scale) * scale).astype(np.float32)
-    for word, size in (("e4m3 by rows", rows), ("e4m3 as a whole", np.full_like(rows, rows.max()))):
-        scale = np.where(size > 0, size, 1) / 448
-        exponent = np.frexp(abs(wide / scale))[1]
-        step = np.ldexp(1.0, np.maximum(exponent - 1, -6) - 3)
-        yield word, (np.rint(wide / scale / step) * step * scale).astype(np.float32)
+    """A matrix as the usual quantisations would leave it, the codes found in binary32 or in binary64."""
+    for kind in (np.float32, np.float64):
+        wide = w.astype(kind)
+        rows = abs(wide).max(axis=-1, keepdims=True)
+        for word, size in (("by rows", rows), ("as a whole", np.full_like(rows, rows.max()))):
+            scale = (np.where(size > 0, size, 1) / 127).astype(kind)
+            yield f"int8 {word}", (np.rint(wide / scale) * scale).astype(np.float32)
+            scale = (np.where(size > 0, size, 1) / 448).astype(kind)
+            exponent = np.frexp(abs(wide / scale))[1]
+            step = np.ldexp(1.0, np.maximum(exponent - 1, -6) - 3)
+            yield f"e4m3 {word}", (np.rint(wide / scale / step) * step * scale).astype(np.float32)
