@@ -4,6 +4,7 @@ A mutation changes the stored parts and decodes them with our own decoder, or ch
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -230,10 +231,10 @@ def _closest(value, table):
 def quantised_like(w: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """A matrix as the usual quantisations would leave it, the codes found in binary32 or in binary64."""
     for kind in (np.float32, np.float64):
-        wide = w.astype(kind)
-        rows = abs(wide).max(axis=-1, keepdims=True)
+        wide: Any = w.astype(kind)
+        rows: Any = abs(wide).max(axis=-1, keepdims=True)
         for word, size in (("by rows", rows), ("as a whole", np.full_like(rows, rows.max()))):
-            scale = (np.where(size > 0, size, 1) / 127).astype(kind)
+            scale: Any = (np.where(size > 0, size, 1) / 127).astype(kind)
             yield f"int8 {word}", (np.rint(wide / scale) * scale).astype(np.float32)
             scale = (np.where(size > 0, size, 1) / 448).astype(kind)
             exponent = np.frexp(abs(wide / scale))[1]
