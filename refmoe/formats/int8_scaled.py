@@ -22,7 +22,7 @@ Origin      compressed-tensors int-quantized (W8A8). Dissent: compressed-tensors
 import numpy as np
 
 from refmoe import jit
-from refmoe.numerics.activation_codes import Codes
+from refmoe.numerics.activation_codes import Codes, unit_of
 from refmoe.numerics.small_codes import scales_problem, scales_to_f32, spread
 from refmoe.weight import Weight
 
@@ -67,15 +67,9 @@ def decode_rows(weight: Weight, rows: np.ndarray) -> np.ndarray:
     return q.astype(np.float32) * spread(scales, *blocks)  # R1
 
 
-def _unit(weight: Weight) -> int:
-    """Columns of a unit of codes, 0 if there is none that fits the blocks."""
-    width = weight.params["block_cols"]
-    return 16 if width == 16 else 0 if width % 32 else 32
-
-
 def codes(weight: Weight) -> Codes | None:
     """See Codes."""
-    unit, (block_rows, block_cols) = _unit(weight), _blocks(weight)
+    unit, (block_rows, block_cols) = unit_of(weight.params["block_cols"]), _blocks(weight)
     if unit == 0:
         return None
     units = -(-weight.cols // unit)
@@ -90,7 +84,7 @@ def codes(weight: Weight) -> Codes | None:
 
 def product_codes(weight: Weight) -> int:
     """The work item of kernels.matmul for codes, or 0."""
-    unit, symmetric = _unit(weight), weight.params["symmetric"]
+    unit, symmetric = unit_of(weight.params["block_cols"]), weight.params["symmetric"]
     return 0 if unit == 0 else bytes8.CODES[unit, bool(symmetric)]()
 
 

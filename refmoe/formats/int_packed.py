@@ -11,6 +11,9 @@ Layout      X.weight_packed [rows, ceil(cols * bits / 32)] int32; the words of a
 Semantics   W_eff[r, c] = (u - v) * scale[r, g]; symmetric: v = 2^(bits-1), so that u is excess-2^(bits-1), not two's
             complement. Both u and v are stored with that offset, which cancels
             params: bits, group (0: the whole row), symmetric
+Codes       q = u - 2^(bits-1), scale of the group, minimum = (2^(bits-1) - v) * scale, rounded once; units of 16 if
+            groups are 16 wide, else of 32. None for other bits than 4 and 8, for groups that are not whole units, and
+            with a weight_g_idx that reorders the columns
 Order       u - v is exact; R1 the product rounds once, RN32; with bf16 and f16 scales it is exact
 Special     u = v times a negative scale is -0; zero points stored beside a symmetric encoding are not read
 Errors      group must divide cols; a scale that is nan or inf, a weight_shape other than rows and cols, and a
@@ -26,10 +29,12 @@ import numpy as np
 
 from refmoe import jit
 from refmoe.errors import FormatError
+from refmoe.numerics.activation_codes import Codes, unit_of
 from refmoe.numerics.small_codes import bit_fields, scales_problem, scales_to_f32
 from refmoe.weight import Weight
 
 if jit.ENABLED:
+    from refmoe.kernels.integer_codes import PACKED
     from refmoe.kernels.scales import KINDS
     from refmoe.kernels.small_integers import product_packed as product  # noqa: F401
 
@@ -55,6 +60,26 @@ def _groups(weight: Weight) -> int:
     return weight.cols // weight.params["group"] if weight.params["group"] else 1
 
 
+def _reordered(weight: Weight) -> np.ndarray | None:
+    """The group of each column, if it is not c // group."""
+    if ".weight_g_idx" not in weight.parts:
+        return None
+    index, size = weight.parts[".weight_g_idx"].view(np.int32), weight.cols // _groups(weight)
+    return None if np.array_equal(index, np.arange(weight.cols) // size) else index
+
+
+def _unpacked(weight: Weight, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """u [n, cols], v [n, groups], scale f32[n, groups] of rows i64[n]."""
+    groups, bits = _groups(weight), weight.params["bits"]
+    u = bit_fields(weight.parts[".weight_packed"].reshape(weight.rows, -1)[rows], bits, weight.cols)
+    v = np.full((len(rows), groups), 1 << (bits - 1), np.int16)
+    if not weight.params["symmetric"]:
+        words = weight.parts[".weight_zero_point"].view(np.uint32).reshape(-1, groups)
+        v = bit_fields(np.ascontiguousarray(words.T).view(np.uint8).reshape(groups, -1), bits, weight.rows).T[rows]
+    scale = scales_to_f32(weight.params[".weight_scale"], weight.parts[".weight_scale"]).reshape(-1, groups)[rows]
+    return u, v, scale
+
+
 def decode(weight: Weight) -> np.ndarray:
     """W_eff f32[rows, cols]."""
     return decode_rows(weight, np.arange(weight.rows))
@@ -62,17 +87,29 @@ def decode(weight: Weight) -> np.ndarray:
 
 def decode_rows(weight: Weight, rows: np.ndarray) -> np.ndarray:
     """Rows i64[n] of W_eff."""
-    cols, groups, bits = weight.cols, _groups(weight), weight.params["bits"]
-    u = bit_fields(weight.parts[".weight_packed"].reshape(weight.rows, -1)[rows], bits, cols)
-    group = np.arange(cols) // (cols // groups)
-    if ".weight_g_idx" in weight.parts:
-        group = weight.parts[".weight_g_idx"].view(np.int32)
-    v = np.full((len(rows), groups), 1 << (bits - 1), np.int16)
-    if not weight.params["symmetric"]:
-        words = weight.parts[".weight_zero_point"].view(np.uint32).reshape(-1, groups)
-        v = bit_fields(np.ascontiguousarray(words.T).view(np.uint8).reshape(groups, -1), bits, weight.rows).T[rows]
-    scale = scales_to_f32(weight.params[".weight_scale"], weight.parts[".weight_scale"]).reshape(-1, groups)[rows]
+    (u, v, scale), group = _unpacked(weight, rows), _reordered(weight)
+    group = np.arange(weight.cols) // (weight.cols // _groups(weight)) if group is None else group
     return (u - v[:, group]).astype(np.float32) * scale[:, group]  # R1
+
+
+def _unit(weight: Weight) -> int:
+    fits = weight.params["bits"] in (4, 8) and _reordered(weight) is None
+    return unit_of(weight.params["group"]) if fits else 0
+
+
+def codes(weight: Weight) -> Codes | None:
+    """q, scale and minimum for linear_a8, or None."""
+    if _unit(weight) == 0:
+        return None
+    (u, v, scale), half = _unpacked(weight, np.arange(weight.rows)), 1 << (weight.params["bits"] - 1)
+    first = np.arange(0, weight.cols, _unit(weight)) // (weight.cols // _groups(weight))  # the group of each unit
+    return (u - half).astype(np.int64), scale[:, first], (np.float32(half - v) * scale)[:, first]
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes, or 0."""
+    key = weight.params["bits"], _unit(weight), bool(weight.params["symmetric"])
+    return PACKED[key]() if _unit(weight) else 0
 
 
 def check(weight: Weight) -> tuple[str, str] | None:
@@ -96,9 +133,7 @@ def descriptor(weight: Weight) -> list[int]:
     packed, scales = weight.parts[".weight_packed"], weight.parts[".weight_scale"]
     bits, groups = weight.params["bits"], _groups(weight)
     zeros = 0 if weight.params["symmetric"] else weight.parts[".weight_zero_point"].ctypes.data
-    index = weight.parts.get(".weight_g_idx")
-    if index is not None and np.array_equal(index.view(np.int32), np.arange(weight.cols) // (weight.cols // groups)):
-        index = None
+    index = _reordered(weight)
     return [packed.ctypes.data, weight.cols, -(-weight.cols * bits // 32) * 4, scales.ctypes.data,
             KINDS[weight.params[".weight_scale"]], weight.cols // groups, groups, bits, zeros, 1 << (bits - 1),
             0 if index is None else index.ctypes.data, weight.rows]  # fmt: skip

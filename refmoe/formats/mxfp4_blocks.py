@@ -4,6 +4,7 @@ Layout      X_blocks [rows, cols / 32, 16] u8: byte b of a block holds its eleme
             X_scales [rows, cols / 32] u8: e8m0, one for each block
             stacks of experts have one more axis in front; each expert is a matrix of its own
 Semantics   W_eff[r, 32g + e] = e2m1[element e of block g] * 2^(scale[r, g] - 127) (clause small_codes)
+Codes       q = twice the e2m1 value, scale half of 2^(scale - 127), exact, no minimum; units of 32
 Order       R1 the product rounds once, RN32: exact, except that 2^128 and more is inf (scales 253 and 254)
 Special     code 8 is -0; scale 0 is 2^-127, and products with it are subnormal and exact
 Errors      cols must be a multiple of 32; a scale of 255 (nan) is refused when it is loaded
@@ -16,10 +17,12 @@ import numpy as np
 
 from refmoe import jit
 from refmoe.errors import FormatError
+from refmoe.numerics.activation_codes import Codes, arranged
 from refmoe.numerics.small_codes import e2m1_to_f32, e8m0_to_f32, nibbles, scales_problem
 from refmoe.weight import Weight
 
 if jit.ENABLED:
+    from refmoe.kernels.fp4 import codes_32
     from refmoe.kernels.fp4 import product_fp4 as product  # noqa: F401
     from refmoe.kernels.scales import KINDS
 
@@ -36,12 +39,28 @@ def stored_shapes(rows: int, cols: int) -> dict[str, tuple[int, ...]]:
     return {"_blocks": (rows, cols // GROUP, GROUP // 2), "_scales": (rows, cols // GROUP)}
 
 
+def _unpacked(weight):
+    steps = e2m1_to_f32(nibbles(weight.parts["_blocks"].reshape(-1, GROUP // 2)))  # [rows * groups, 32]
+    return steps, e8m0_to_f32(weight.parts["_scales"])[:, None]
+
+
 def decode(weight: Weight) -> np.ndarray:
     """W_eff f32[rows, cols]."""
-    codes = nibbles(weight.parts["_blocks"].reshape(-1, GROUP // 2))  # [rows * groups, 32]
+    steps, scale = _unpacked(weight)
     with np.errstate(all="ignore"):
-        values = e2m1_to_f32(codes) * e8m0_to_f32(weight.parts["_scales"])[:, None]  # R1
-    return values.reshape(weight.rows, weight.cols)
+        return (steps * scale).reshape(weight.rows, weight.cols)  # R1
+
+
+def codes(weight: Weight) -> Codes:
+    """q, scale and minimum for linear_a8."""
+    steps, scale = _unpacked(weight)
+    with np.errstate(all="ignore"):
+        return arranged(weight.rows, steps * np.float32(2.0), scale * np.float32(0.5))
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes."""
+    return int(codes_32())
 
 
 def check(weight: Weight) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ Layout      X.weight [rows, cols / 2] u8: byte b of a row holds its elements 2b 
             X.weight_scale [rows, cols / 16]: e4m3 (clause small_codes)
             X.weight_scale_2 [] or [1]: f32; the reciprocal of what compressed-tensors stores
 Semantics   W_eff[r, c] = e2m1[element c of row r] * (scale[r, c // 16] * scale_2)
+Codes       q = twice the e2m1 value, scale half of R1, rounded, no minimum; units of 16
 Order       R1 scale * scale_2 rounds to binary32; R2 the product rounds to binary32
 Special     code 8 is -0; a negative scale turns signs, as IEEE 754 says
 Errors      cols must be a multiple of 16; a scale that is nan or inf is refused when it is loaded
@@ -16,10 +17,12 @@ import numpy as np
 
 from refmoe import jit
 from refmoe.errors import FormatError
+from refmoe.numerics.activation_codes import Codes, arranged
 from refmoe.numerics.small_codes import e2m1_to_f32, e4m3_to_f32, nibbles, scales_problem
 from refmoe.weight import Weight
 
 if jit.ENABLED:
+    from refmoe.kernels.fp4 import codes_16
     from refmoe.kernels.fp4 import product_fp4 as product  # noqa: F401
     from refmoe.kernels.scales import KINDS
 
@@ -37,13 +40,30 @@ def stored_shapes(rows: int, cols: int) -> dict:
     return {".weight": (rows, cols // 2), ".weight_scale": (rows, cols // GROUP), ".weight_scale_2": [(), (1,)]}
 
 
+def _unpacked(weight):
+    steps = e2m1_to_f32(nibbles(weight.parts[".weight"].reshape(-1, GROUP // 2)))  # [rows * groups, 16]
+    whole = weight.parts[".weight_scale_2"].view(np.float32)
+    with np.errstate(all="ignore"):
+        return steps, (e4m3_to_f32(weight.parts[".weight_scale"]) * whole)[:, None]  # R1
+
+
 def decode(weight: Weight) -> np.ndarray:
     """W_eff f32[rows, cols]."""
-    codes = nibbles(weight.parts[".weight"].reshape(-1, GROUP // 2))  # [rows * groups, 16]
+    steps, scale = _unpacked(weight)
     with np.errstate(all="ignore"):
-        scale = e4m3_to_f32(weight.parts[".weight_scale"]) * weight.parts[".weight_scale_2"].view(np.float32)  # R1
-        values = e2m1_to_f32(codes) * scale[:, None]  # R2
-    return values.reshape(weight.rows, weight.cols)
+        return (steps * scale).reshape(weight.rows, weight.cols)  # R2
+
+
+def codes(weight: Weight) -> Codes:
+    """q, scale and minimum for linear_a8."""
+    steps, scale = _unpacked(weight)
+    with np.errstate(all="ignore"):
+        return arranged(weight.rows, steps * np.float32(2.0), scale * np.float32(0.5))
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes."""
+    return int(codes_16())
 
 
 def check(weight: Weight) -> tuple[str, str] | None:

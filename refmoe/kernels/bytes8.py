@@ -90,23 +90,28 @@ def _bytes(where, j):
 
 
 @kernel
+def _units(d, kind, scales, r, k, unit):
+    return unit_scales(kind, scales, r // d[BLOCK_ROWS] * d[SCALE_COLS], d[SCALE_COLS], d[BLOCK_COLS], k, unit)
+
+
+@kernel
 def _scales_32(where, d, r, k):
-    return unit_scales(d, d[SCALE_KIND], d[SCALES], r, k, 32)
+    return _units(d, d[SCALE_KIND], d[SCALES], r, k, 32)
 
 
 @kernel
 def _scales_16(where, d, r, k):
-    return unit_scales(d, d[SCALE_KIND], d[SCALES], r, k, 16)
+    return _units(d, d[SCALE_KIND], d[SCALES], r, k, 16)
 
 
 @kernel
 def _minima_32(where, d, r, k):
-    return vmul(unit_scales(d, MINUS_I8, d[ZEROS], r, k, 32), _scales_32(where, d, r, k))
+    return vmul(_units(d, MINUS_I8, d[ZEROS], r, k, 32), _scales_32(where, d, r, k))
 
 
 @kernel
 def _minima_16(where, d, r, k):
-    return vmul(unit_scales(d, MINUS_I8, d[ZEROS], r, k, 16), _scales_16(where, d, r, k))
+    return vmul(_units(d, MINUS_I8, d[ZEROS], r, k, 16), _scales_16(where, d, r, k))
 
 
 @item_kernel

@@ -1,6 +1,6 @@
 """product_codes - the work items of kernels.matmul for products of integer codes (clause linear_a8)."""
 
-from refmoe.jit import inlined
+from refmoe.jit import inlined, kernel
 from refmoe.kernels.coded import stream_codes
 from refmoe.kernels.matmul import (
     CODES,
@@ -18,7 +18,7 @@ from refmoe.kernels.matmul import (
 )
 from refmoe.kernels.matrix import WORDS
 from refmoe.kernels.panels import PANEL
-from refmoe.kernels.turned import multiply_codes
+from refmoe.kernels.turned import fill_rows, load_32, multiply_codes
 from refmoe.numerics.vec import view64
 
 FEW = 3  # sets with fewer rows of x than this are streamed
@@ -30,6 +30,25 @@ def product_codes_item(unit, stored, load, codes, scales, minima, block, item, s
 
     unit    32 or 16 columns; load: turned.load_32 or load_16; stored, codes, scales, minima: see kernels.coded
     """
+    d, first, last, x, x_rows, out, width, out_rows, scratch = _work(block, item, slot)
+    if x_rows.shape[0] < FEW:
+        stream_codes(unit, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows, scratch)
+    else:
+        multiply_codes(fill_rows, load, unit, stored, codes, scales, minima, d, first, last, x, x_rows, out, width,
+                       out_rows, scratch)
+
+
+@inlined
+def product_turned_item(fill, minima, block, item, slot):
+    """The same for a format that writes turned chunks (kernels.turned) of units of 32 itself; minima: whether it does
+    write minima."""
+    d, first, last, x, x_rows, out, width, out_rows, scratch = _work(block, item, slot)
+    multiply_codes(fill, load_32, 32, 0, None, None, minima, d, first, last, x, x_rows, out, width, out_rows, scratch)
+
+
+@kernel
+def _work(block, item, slot):
+    """Matrix, rows, codes of x and which of them, outputs and scratch of an item."""
     b = view64(block, JOB)
     work = view64(b[WORK] + item * 24, 3)
     s, m, first = work[0], work[1], work[2]
@@ -37,10 +56,5 @@ def product_codes_item(unit, stored, load, codes, scales, minima, block, item, s
     starts, width = view64(b[STARTS], b[SETS] + 1), view64(b[ROWS], m + 1)[m]
     low, count = starts[s], starts[s + 1] - starts[s]
     x_rows, out_rows = view64(b[X_ROWS] + low * 8, count), view64(b[OUT_ROWS] + low * 8, count)
-    last, out, scratch = min(first + PANEL, width), view64(b[PLACES], m + 1)[m], b[SCRATCH] + slot * b[SCRATCH_BYTES]
-    if count < FEW:
-        stream_codes(unit, stored, codes, scales, minima, d, first, last, b[CODES], x_rows, out, width, out_rows,
-                     scratch)
-    else:
-        multiply_codes(load, unit, stored, codes, scales, minima, d, first, last, b[CODES], x_rows, out, width,
-                       out_rows, scratch)
+    out, scratch = view64(b[PLACES], m + 1)[m], b[SCRATCH] + slot * b[SCRATCH_BYTES]
+    return d, first, min(first + PANEL, width), b[CODES], x_rows, out, width, out_rows, scratch

@@ -78,12 +78,12 @@ def _some(kind, where, count):
 
 
 @kernel
-def unit_scales(d, kind, scales, r, k, unit):
-    """Scales of a kind, stored at address `scales`, of 16 units of `unit` columns of row r from column k on. No unit
-    may lie in two blocks. Of units beyond the last column, anything."""
-    span = d[BLOCK_COLS]
-    row, first, times = r // d[BLOCK_ROWS] * d[SCALE_COLS], k // span, span // unit
-    left = d[SCALE_COLS] - first
+def unit_scales(kind, scales, row, groups, span, k, unit):
+    """Scales of 16 units of `unit` columns from column k on. The scales of a row are the `groups` ones of a kind from
+    number `row` at address `scales` on, one for `span` columns each. No unit may lie in two groups. Of units beyond the
+    last column, anything."""
+    first, times = k // span, span // unit
+    left = groups - first
     if left == 1 or (k + 16 * unit - 1) // span == first:
         return splat(load_scale(kind, scales, row + first))
     if kind < 3 and (times == 1 or times == 2 or times == 4):
@@ -91,6 +91,5 @@ def unit_scales(d, kind, scales, r, k, unit):
         return found if times == 1 else repeat_2(found) if times == 2 else repeat_4(found)
     found = splat(np.float32(0.0))
     for lane in range(16):
-        at = min((k + lane * unit) // span, d[SCALE_COLS] - 1)
-        found = put(found, lane, load_scale(kind, scales, row + at))
+        found = put(found, lane, load_scale(kind, scales, row + min((k + lane * unit) // span, groups - 1)))
     return found

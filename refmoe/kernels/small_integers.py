@@ -69,7 +69,7 @@ def _packed_codes(d, r, k):
 
 
 @kernel
-def _packed_zero(d, r, g):
+def packed_zero(d, r, g):
     """Zero points are bits of a column, the lowest first."""
     if d[ZEROS] == 0:
         return np.float32(d[ZERO])
@@ -89,7 +89,7 @@ def _packed_scale(d, r, g):
 @kernel
 def vector_packed(d, r, k):
     """`vector` of compressed-tensors pack-quantized."""
-    return _vector(_packed_codes, _packed_zero, _packed_scale, d, r, k)
+    return _vector(_packed_codes, packed_zero, _packed_scale, d, r, k)
 
 
 @kernel
@@ -108,7 +108,7 @@ def _gptq_codes(d, r, k):
 
 
 @kernel
-def _gptq_zero(d, r, g):
+def gptq_zero(d, r, g):
     if d[ZEROS] == 0:
         return np.float32(d[ZERO])
     bit, mask = r * d[BITS], (1 << d[BITS]) - 1
@@ -124,11 +124,11 @@ def _gptq_scale(d, r, g):
 @kernel
 def vector_gptq(d, r, k):
     """`vector` of GPTQ."""
-    return _vector(_gptq_codes, _gptq_zero, _gptq_scale, d, r, k)
+    return _vector(_gptq_codes, gptq_zero, _gptq_scale, d, r, k)
 
 
 @kernel
-def _awq_nibble(table, d, r, line):
+def awq_nibble(table, d, r, line):
     word = load_u32(table + (line * (d[ROWS] >> 3) + (r >> 3)) * 4)
     return np.float32(word >> 4 * (AWQ_ORDER >> 4 * (r & 7) & 15) & 15)
 
@@ -138,13 +138,13 @@ def _awq_codes(d, r, k):
     """One word holds eight rows of one column."""
     found = splat(np.float32(0.0))
     for lane in range(min(16, d[COLS] - 16 * k)):
-        found = put(found, lane, _awq_nibble(d[BASE], d, r, 16 * k + lane))
+        found = put(found, lane, awq_nibble(d[BASE], d, r, 16 * k + lane))
     return found
 
 
 @kernel
 def _awq_zero(d, r, g):
-    return _awq_nibble(d[ZEROS], d, r, g)
+    return awq_nibble(d[ZEROS], d, r, g)
 
 
 @kernel

@@ -148,8 +148,12 @@ def _finish(sums, rows, out, width, out_rows):
 
 
 @inlined
-def multiply_codes(load, unit, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows, scratch):
-    """Rows first..last (at most 32) of the matrix `d` times the rows x_rows of quantised x; load is load_32 or 16."""
+def multiply_codes(fill, load, unit, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows,
+                   scratch):  # fmt: skip
+    """Rows first..last (at most 32) of the matrix `d` times the rows x_rows of quantised x.
+
+    fill    fill_rows, or what a format has instead that does not store row after row; load: load_32 or load_16
+    """
     cols, span = d[COLS], UNITS * unit
     sums, spare, panel = scratch, scratch + SUMS_BYTES, scratch + SUMS_BYTES + SPARE_BYTES
     # where one pass takes all rows of x, each chunk takes the place of the one before
@@ -160,6 +164,6 @@ def multiply_codes(load, unit, stored, codes, scales, minima, d, first, last, x,
         for k in range(0, cols, span):
             chunk = panel + k // span * size
             if t == 0:
-                fill_rows(unit, stored, codes, scales, minima, d, first, last, k, chunk, spare)
+                fill(unit, stored, codes, scales, minima, d, first, last, k, chunk, spare)
             _multiply_chunk(load, minima, unit, chunk, k, cols, x, now, sums)
         _finish(sums, last - first, out + first * 4, width, there)

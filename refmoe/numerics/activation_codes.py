@@ -31,6 +31,11 @@ SMALLEST = np.float32(2.0**-126)
 MAGIC = np.float32(12582912.0)  # 1.5 * 2^23: adding, then subtracting it rounds |v| < 2^22 to an integer, ties to even
 
 
+def unit_of(width):
+    """Columns of a unit for groups of `width` columns (0: the whole row), 0 if units do not fit."""
+    return 16 if width == 16 else 0 if width % 32 else 32
+
+
 def arranged(rows, q, scale, minimum=None):
     """Codes of a matrix from blocks in row-major order: q any integers, scale and minimum f32, for each unit."""
     scale = np.ascontiguousarray(scale, np.float32).reshape(rows, -1)

@@ -272,6 +272,18 @@ def _reduction(name):
 largest, total = _reduction("smax"), _reduction("add")  # of 16 i32 lanes
 
 
+@intrinsic
+def nibble_neighbours(typingctx, a):
+    """64 nibbles of 32 bytes, of each byte the low one first."""
+    def codegen(context, builder, signature, args):
+        words = ir.VectorType(_I16, 32)
+        wide = builder.zext(args[0], words)
+        both = builder.or_(wide, builder.shl(wide, ir.Constant(words, [4] * 32)))
+        return builder.bitcast(builder.and_(both, ir.Constant(words, [0x0F0F] * 32)), _llvm(bytes64))
+
+    return bytes64(bytes32), codegen
+
+
 @kernel
 def nibble_halves(a, b):
     """64 nibbles of twice 16 bytes, each time the low ones first."""

@@ -46,6 +46,23 @@ def store_panel_row(typingctx, where, codes):
 
 
 @intrinsic
+def store_turned(typingctx, where, step, codes):
+    """Signed codes of 16 rows, four of each: 1 panel vector at `where`, or 2 that are `step` bytes apart."""
+    def codegen(context, builder, signature, args):
+        where, step, codes = args
+        if VNNI:
+            _write(builder, where, builder.xor(codes, _const(bytes64, 0x80)))
+            return context.get_dummy_value()
+        for first in (0, 2):
+            pairs = _shuffle(builder, codes, codes, [4 * row + first + i for row in range(16) for i in range(2)])
+            _write(builder, where, builder.sext(pairs, ir.VectorType(_I16, 32)))
+            where = builder.add(where, step)
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, bytes64), codegen
+
+
+@intrinsic
 def store_codes(typingctx, where, codes):
     """16 codes of x (i32 lanes) as products take them: signed bytes, or 16-bit numbers."""
     def codegen(context, builder, signature, args):

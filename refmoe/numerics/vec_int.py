@@ -174,3 +174,13 @@ def e2m1(typingctx, codes):
 
     return v32(vi32), codegen
 
+
+@intrinsic
+def power(typingctx, codes):
+    """f32 lanes of e8m0 codes 0..254: 2^(code - 127); exact, code 0 is subnormal."""
+    def codegen(context, builder, signature, args):
+        bits = builder.shl(args[0], _const(_VI32, 23))
+        small = builder.icmp_signed("==", args[0], _const(_VI32, 0))
+        return builder.bitcast(builder.select(small, _const(_VI32, 1 << 22), bits), _V32)
+
+    return v32(vi32), codegen
