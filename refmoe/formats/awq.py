@@ -6,6 +6,8 @@ Layout      X.qweight [cols, rows / 8] int32: word (c, j) holds column c of rows
             X.scales [groups, rows]: f16, bf16 or f32
 Semantics   W_eff[r, c] = (q - z) * scale[g, r], g = c // group; nothing is added to a stored zero point
             params: group (0: the whole row)
+Codes       q - 8, scale of the group, minimum = (8 - z) * scale, rounded once; units of 32. None for groups that are
+            not whole units
 Order       q - z is exact; R1 the product rounds once, RN32; with f16 and bf16 scales it is exact
 Special     q = z times a negative scale is -0
 Errors      rows must be a multiple of 8, and group must divide cols; a scale that is nan or inf is refused when it is
@@ -18,10 +20,12 @@ import numpy as np
 
 from refmoe import jit
 from refmoe.errors import FormatError
+from refmoe.numerics.activation_codes import Codes
 from refmoe.numerics.small_codes import nibbles, scales_problem, scales_to_f32
 from refmoe.weight import Weight
 
 if jit.ENABLED:
+    from refmoe.kernels.integer_codes import awq_codes
     from refmoe.kernels.scales import KINDS
     from refmoe.kernels.small_integers import product_awq as product  # noqa: F401
 
@@ -45,6 +49,14 @@ def _unpacked(stored: np.ndarray, lines: int) -> np.ndarray:
     return words.reshape(lines, -1).T.astype(np.int16)
 
 
+def _parts(weight: Weight, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """q [n, cols], z [n, groups], scale f32[n, groups] of rows i64[n]."""
+    groups = weight.cols // (weight.params["group"] or weight.cols)
+    q, z = _unpacked(weight.parts[".qweight"], weight.cols), _unpacked(weight.parts[".qzeros"], groups)
+    scale = scales_to_f32(weight.params[".scales"], weight.parts[".scales"]).reshape(groups, weight.rows).T
+    return q[rows], z[rows], scale[rows]
+
+
 def decode(weight: Weight) -> np.ndarray:
     """W_eff f32[rows, cols]."""
     return decode_rows(weight, np.arange(weight.rows))
@@ -52,11 +64,22 @@ def decode(weight: Weight) -> np.ndarray:
 
 def decode_rows(weight: Weight, rows: np.ndarray) -> np.ndarray:
     """Rows i64[n] of W_eff."""
-    size = weight.params["group"] or weight.cols
-    groups, group = weight.cols // size, np.arange(weight.cols) // size
-    q, z = _unpacked(weight.parts[".qweight"], weight.cols)[rows], _unpacked(weight.parts[".qzeros"], groups)[rows]
-    scale = scales_to_f32(weight.params[".scales"], weight.parts[".scales"]).reshape(groups, -1).T[rows]
+    (q, z, scale), group = _parts(weight, rows), np.arange(weight.cols) // (weight.params["group"] or weight.cols)
     return (q - z[:, group]).astype(np.float32) * scale[:, group]  # R1
+
+
+def codes(weight: Weight) -> Codes | None:
+    """q, scale and minimum for linear_a8, or None."""
+    if weight.params["group"] % 32:
+        return None
+    q, z, scale = _parts(weight, np.arange(weight.rows))
+    first = np.arange(0, weight.cols, 32) // (weight.params["group"] or weight.cols)  # the group of each unit
+    return (q - 8).astype(np.int64), scale[:, first], (np.float32(8 - z) * scale)[:, first]
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes, or 0."""
+    return 0 if weight.params["group"] % 32 else int(awq_codes())
 
 
 def check(weight: Weight) -> tuple[str, str] | None:

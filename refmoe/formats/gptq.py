@@ -11,6 +11,8 @@ Semantics   W_eff[r, c] = (q - z) * scale[g, r], g = g_idx[c]; z of row r in gro
                 else (v + zero_offset) mod 2^bits: files of checkpoint_format gptq (or none) store z - 1, offset 1;
                 gptq_v2 stores z, offset 0. A stored 2^bits - 1 with offset 1 is z = 0, as it was before 1 was taken off
             params: bits, group (0: the whole row), symmetric, act_order, zero_offset
+Codes       q - 2^(bits-1), scale of the group, minimum = (2^(bits-1) - z) * scale, rounded once; units of 32. None for
+            groups that are not whole units, and with a g_idx that reorders the columns
 Order       q - z is exact; R1 the product rounds once, RN32; with f16 and bf16 scales it is exact
 Special     q = z times a negative scale is -0
 Errors      a scale that is nan or inf and a g_idx outside the groups are refused when they are loaded; the last group
@@ -26,10 +28,12 @@ Origin      AutoGPTQ, GPTQModel, Qwen3 GPTQ. Dissent, where a zero point is 0 in
 import numpy as np
 
 from refmoe import jit
+from refmoe.numerics.activation_codes import Codes
 from refmoe.numerics.small_codes import bit_fields, scales_problem, scales_to_f32
 from refmoe.weight import Weight
 
 if jit.ENABLED:
+    from refmoe.kernels.integer_codes import gptq_codes, gptq_codes_zeros
     from refmoe.kernels.scales import KINDS
     from refmoe.kernels.small_integers import product_gptq as product  # noqa: F401
 
@@ -54,6 +58,26 @@ def _group(weight: Weight) -> tuple[int, int]:
     return size, -(-weight.cols // size)
 
 
+def _reordered(weight: Weight) -> np.ndarray | None:
+    """The group of each column, if it is not c // group."""
+    if ".g_idx" not in weight.parts:
+        return None
+    index = weight.parts[".g_idx"].view(np.int32)
+    return None if np.array_equal(index, np.arange(weight.cols) // _group(weight)[0]) else index
+
+
+def _unpacked(weight: Weight, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """q [n, cols], z [n, groups], scale f32[n, groups] of rows i64[n]."""
+    bits, (_, groups) = weight.params["bits"], _group(weight)
+    columns = np.ascontiguousarray(weight.parts[".qweight"].view(np.uint32).reshape(-1, weight.rows)[:, rows].T)
+    q = bit_fields(columns.view(np.uint8).reshape(len(rows), -1), bits, weight.cols)
+    z = np.full((len(rows), groups), 1 << (bits - 1), np.int16)
+    if not weight.params["symmetric"]:
+        v = bit_fields(weight.parts[".qzeros"].reshape(groups, -1), bits, weight.rows).T[rows]
+        z = (v + weight.params["zero_offset"]) & ((1 << bits) - 1)
+    return q, z, scales_to_f32(weight.params[".scales"], weight.parts[".scales"]).reshape(groups, -1).T[rows]
+
+
 def decode(weight: Weight) -> np.ndarray:
     """W_eff f32[rows, cols]."""
     return decode_rows(weight, np.arange(weight.rows))
@@ -61,17 +85,28 @@ def decode(weight: Weight) -> np.ndarray:
 
 def decode_rows(weight: Weight, rows: np.ndarray) -> np.ndarray:
     """Rows i64[n] of W_eff."""
-    cols, bits = weight.cols, weight.params["bits"]
-    size, groups = _group(weight)
-    columns = np.ascontiguousarray(weight.parts[".qweight"].view(np.uint32).reshape(-1, weight.rows)[:, rows].T)
-    q = bit_fields(columns.view(np.uint8).reshape(len(rows), -1), bits, cols)
-    group = weight.parts[".g_idx"].view(np.int32) if ".g_idx" in weight.parts else np.arange(cols) // size
-    z = np.full((len(rows), groups), 1 << (bits - 1), np.int16)
-    if not weight.params["symmetric"]:
-        v = bit_fields(weight.parts[".qzeros"].reshape(groups, -1), bits, weight.rows).T[rows]
-        z = (v + weight.params["zero_offset"]) & ((1 << bits) - 1)
-    scale = scales_to_f32(weight.params[".scales"], weight.parts[".scales"]).reshape(groups, -1).T[rows]
+    (q, z, scale), group = _unpacked(weight, rows), _reordered(weight)
+    group = np.arange(weight.cols) // _group(weight)[0] if group is None else group
     return (q - z[:, group]).astype(np.float32) * scale[:, group]  # R1
+
+
+def _fits(weight: Weight) -> bool:
+    """Whether there are codes: groups of whole units, no order of columns."""
+    return weight.params["group"] % 32 == 0 and _reordered(weight) is None
+
+
+def codes(weight: Weight) -> Codes | None:
+    """q, scale and minimum for linear_a8, or None."""
+    if not _fits(weight):
+        return None
+    (q, z, scale), half = _unpacked(weight, np.arange(weight.rows)), 1 << (weight.params["bits"] - 1)
+    first = np.arange(0, weight.cols, 32) // _group(weight)[0]  # the group of each unit
+    return (q - half).astype(np.int64), scale[:, first], (np.float32(half - z) * scale)[:, first]
+
+
+def product_codes(weight: Weight) -> int:
+    """The work item of kernels.matmul for codes, or 0."""
+    return int((gptq_codes if weight.params["symmetric"] else gptq_codes_zeros)()) if _fits(weight) else 0
 
 
 def check(weight: Weight) -> tuple[str, str] | None:
@@ -88,9 +123,7 @@ def check(weight: Weight) -> tuple[str, str] | None:
 def descriptor(weight: Weight) -> list[int]:
     """First words of the descriptor; see kernels.small_integers."""
     (size, groups), symmetric, bits = _group(weight), weight.params["symmetric"], weight.params["bits"]
-    index = weight.parts.get(".g_idx")
-    if index is not None and np.array_equal(index.view(np.int32), np.arange(weight.cols) // size):
-        index = None
+    index = _reordered(weight)
     return [weight.parts[".qweight"].ctypes.data, weight.cols, 0, weight.parts[".scales"].ctypes.data,
             KINDS[weight.params[".scales"]], size, groups, bits,
             0 if symmetric else weight.parts[".qzeros"].ctypes.data,

@@ -48,7 +48,8 @@ if jit.ENABLED:
         splat_half,
         splat_number,
     )
-    from refmoe.numerics.vec_codes import load_bytes16, look_up, lower_halves, nibble_halves
+    from refmoe.numerics.vec_codes import load_bytes16
+    from refmoe.numerics.vec_unpack import look_up, lower_halves, nibble_halves
 
 suffixes = (".weight",)
 dtypes = ("IQ4_XS",)

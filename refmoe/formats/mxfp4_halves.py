@@ -31,8 +31,9 @@ if jit.ENABLED:
     from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import address, lane, vmul
     from refmoe.numerics.vec_bytes import WIDE, b_lookup, b_shr, load_byte, load_bytes, pick, signed, splat_bits
-    from refmoe.numerics.vec_codes import load_bytes16, look_up, nibble_halves
+    from refmoe.numerics.vec_codes import load_bytes16
     from refmoe.numerics.vec_int import put
+    from refmoe.numerics.vec_unpack import look_up, nibble_halves
 
 suffixes = (".weight",)
 dtypes = ("MXFP4",)

@@ -30,7 +30,8 @@ if jit.ENABLED:
     from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import address, vmul
     from refmoe.numerics.vec_bytes import WIDE, b_and, b_shr, b_sub, load_bytes, pick, signed, splat_half
-    from refmoe.numerics.vec_codes import halves, load_bytes16, minus, nibble_halves
+    from refmoe.numerics.vec_codes import load_bytes16, minus
+    from refmoe.numerics.vec_unpack import halves, nibble_halves
 
 
 suffixes = (".weight",)

@@ -43,7 +43,8 @@ if jit.ENABLED:
         splat_half,
         spread_bits,
     )
-    from refmoe.numerics.vec_codes import halves, ior, load_bytes16, minus, nibble_halves, shift_left, spread_64
+    from refmoe.numerics.vec_codes import ior, load_bytes16, minus, shift_left
+    from refmoe.numerics.vec_unpack import halves, nibble_halves, spread_64
 
 suffixes = (".weight",)
 dtypes = ("Q5_0",)

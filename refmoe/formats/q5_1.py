@@ -42,7 +42,8 @@ if jit.ENABLED:
         spread_bits,
         unsigned,
     )
-    from refmoe.numerics.vec_codes import halves, ior, load_bytes16, nibble_halves, shift_left, spread_64
+    from refmoe.numerics.vec_codes import ior, load_bytes16, shift_left
+    from refmoe.numerics.vec_unpack import halves, nibble_halves, spread_64
 
 suffixes = (".weight",)
 dtypes = ("Q5_1",)

@@ -29,7 +29,8 @@ if jit.ENABLED:
     from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import vmul
     from refmoe.numerics.vec_bytes import load_bytes, signed, splat_half
-    from refmoe.numerics.vec_codes import halves, join, load_bytes32
+    from refmoe.numerics.vec_codes import join, load_bytes32
+    from refmoe.numerics.vec_unpack import halves
 
 
 suffixes = (".weight",)

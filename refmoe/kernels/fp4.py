@@ -13,8 +13,9 @@ from refmoe.kernels.product_codes import product_codes_item
 from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, load_scale
 from refmoe.kernels.turned import load_16, load_32
 from refmoe.numerics.vec import address, splat, vdiv, vmul
-from refmoe.numerics.vec_codes import load_bytes16, load_bytes32, look_up, nibble_neighbours
+from refmoe.numerics.vec_codes import load_bytes16, load_bytes32
 from refmoe.numerics.vec_int import e2m1, e4m3, float_of_bits, load_codes_partial, load_i64, power, spread4
+from refmoe.numerics.vec_unpack import look_up, nibble_neighbours
 
 GLOBAL, HOW = SCALE_COLS + 1, SCALE_COLS + 2
 

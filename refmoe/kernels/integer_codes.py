@@ -7,21 +7,37 @@ places, so turned chunks (kernels.turned) are written from them at once, also fo
 
 import numpy as np
 
-from refmoe.jit import item_kernel, kernel
-from refmoe.kernels.product_codes import product_codes_item
-from refmoe.kernels.scales import unit_scales
+from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.kernels.matrix import BASE, COLS, END
+from refmoe.kernels.product_codes import product_codes_item, product_turned_item
+from refmoe.kernels.scales import some_scales, unit_scales
 from refmoe.kernels.small_integers import (
     BITS,
     GROUP,
     GROUPS,
+    ROWS,
     SCALE_KIND,
     SCALES,
+    ZEROS,
+    awq_nibble,
+    gptq_zero,
     packed_zero,
 )
-from refmoe.kernels.turned import load_16, load_32
-from refmoe.numerics.vec import splat, vmul
-from refmoe.numerics.vec_codes import load_bytes32, load_bytes64, minus, nibble_neighbours
+from refmoe.kernels.turned import PAIR, TABLE, UNITS, codes_bytes, load_16, load_32
+from refmoe.numerics.vec import splat, store16, vmul
+from refmoe.numerics.vec_codes import (
+    copy_byte,
+    load_bytes16,
+    load_bytes32,
+    load_bytes64,
+    load_ints,
+    load_some_ints,
+    minus,
+    to_bytes,
+)
+from refmoe.numerics.vec_dots import QUAD, awq_rows, nibble_columns, store_turned
 from refmoe.numerics.vec_int import put
+from refmoe.numerics.vec_unpack import nibble_neighbours
 
 
 @kernel
@@ -106,6 +122,101 @@ def _bytes_16(block, item, slot):
 @item_kernel
 def _bytes_16_zeros(block, item, slot):
     product_codes_item(16, 256, load_16, _bytes, _scales_16, _minima_16, block, item, slot)
+
+
+@kernel
+def _word(where, count, end):
+    """16 words of 32 bits at `where`, of which `count` belong to rows that are there."""
+    return load_ints(where) if where + 64 <= end else load_some_ints(where, count)
+
+
+@kernel
+def _fill_scales(d, first, count, k, place, half, zeros):
+    """Scales and, with zero points, minima of 16 rows from `first` on: `count` rows are there."""
+    size = 4 if d[SCALE_KIND] == 0 else 2
+    for u in range(UNITS):
+        g = min((k + 32 * u) // d[GROUP], d[GROUPS] - 1)
+        scales = some_scales(d[SCALE_KIND], d[SCALES] + (g * d[ROWS] + first) * size, count)
+        target = place + codes_bytes(32) + u * PAIR + half * 64
+        store16(target, scales)
+        if zeros is not None:
+            store16(target + TABLE, vmul(zeros(d, first, count, g), scales))
+
+
+@kernel
+def _gptq_zeros(d, first, count, g):
+    found, half = splat(np.float32(0.0)), np.float32(1 << (d[BITS] - 1))
+    for i in range(count):
+        found = put(found, i, np.float32(half - gptq_zero(d, first + i, g)))
+    return found
+
+
+@kernel
+def _awq_zeros(d, first, count, g):
+    found = splat(np.float32(0.0))
+    for i in range(count):
+        found = put(found, i, np.float32(np.float32(8.0) - awq_nibble(d[ZEROS], d, first + i, g)))
+    return found
+
+
+@inlined
+def _fill_gptq(unit, stored, codes, scales, minima, d, first, last, k, place, spare):
+    """kernels.turned: 32 rows and 512 columns of GPTQ; a word holds columns of one row."""
+    each = 32 // d[BITS]
+    words = (min(d[COLS], k + 512) - k + each - 1) // each
+    for half in range((last - first + 15) // 16):
+        row = first + 16 * half
+        count = min(16, last - row)
+        for j in range(words):
+            where = d[BASE] + ((k // each + j) * d[ROWS] + row) * 4
+            word, target = _word(where, count, d[END]), place + j * (each // QUAD) * PAIR + half * 64
+            if d[BITS] == 8:
+                store_turned(target, PAIR, minus(to_bytes(word), 128))
+            else:
+                a, b = nibble_columns(word)
+                store_turned(target, PAIR, minus(a, 8))
+                store_turned(target + 4 // QUAD * PAIR, PAIR, minus(b, 8))
+        _fill_scales(d, row, count, k, place, half, minima)
+
+
+@inlined
+def _fill_awq(unit, stored, codes, scales, minima, d, first, last, k, place, spare):
+    """kernels.turned: 32 rows and 512 columns of AWQ; a word holds eight rows of one column, four columns at a time."""
+    step, rest = d[ROWS] // 2, d[COLS] - k
+    for c in range(0, min(512, rest), 4):
+        where = d[BASE] + (k + c) * step + first // 2
+        if where + 3 * step + 16 <= d[END] and c + 4 <= rest:
+            a, b = awq_rows(load_bytes16(where), load_bytes16(where + step), load_bytes16(where + 2 * step),
+                            load_bytes16(where + 3 * step))  # fmt: skip
+        else:
+            for i in range(4):
+                for n in range((last - first) // 2 if c + i < rest else 0):
+                    copy_byte(where + i * step + n, spare + 16 * i + n)
+            a, b = awq_rows(load_bytes16(spare), load_bytes16(spare + 16), load_bytes16(spare + 32),
+                            load_bytes16(spare + 48))  # fmt: skip
+        target = place + c // QUAD * PAIR
+        store_turned(target, PAIR, minus(a, 8))
+        store_turned(target + 64, PAIR, minus(b, 8))
+    for half in range((last - first + 15) // 16):
+        _fill_scales(d, first + 16 * half, min(16, last - first - 16 * half), k, place, half, minima)
+
+
+@item_kernel
+def gptq_codes(block, item, slot):
+    """GPTQ without zero points."""
+    product_turned_item(_fill_gptq, None, block, item, slot)
+
+
+@item_kernel
+def gptq_codes_zeros(block, item, slot):
+    """GPTQ with zero points."""
+    product_turned_item(_fill_gptq, _gptq_zeros, block, item, slot)
+
+
+@item_kernel
+def awq_codes(block, item, slot):
+    """AWQ."""
+    product_turned_item(_fill_awq, _awq_zeros, block, item, slot)
 
 
 PACKED = {(4, 32, True): _nibbles_32, (4, 32, False): _nibbles_32_zeros,

@@ -10,8 +10,8 @@ from refmoe.jit import kernel
 from refmoe.kernels.matrix import COLS, OWN
 from refmoe.numerics.codecs import widen_f16
 from refmoe.numerics.vec import BF16, F16, F32, load_partial, splat
-from refmoe.numerics.vec_codes import repeat_2, repeat_4
 from refmoe.numerics.vec_int import float_of_bits, load_u8, load_u16, load_u32, put
+from refmoe.numerics.vec_unpack import repeat_2, repeat_4
 
 SCALES, SCALE_KIND, BLOCK_ROWS, BLOCK_COLS, SCALE_COLS = range(OWN, OWN + 5)
 KINDS = {"F32": 0, "BF16": 1, "F16": 2, "F8_E8M0": 3, "U8": 3, "F8_E4M3": 4}
@@ -68,8 +68,8 @@ def block_scales(d, r, k):
 
 
 @kernel
-def _some(kind, where, count):
-    """Up to 16 scales of a kind of 2 or 4 bytes, from index on."""
+def some_scales(kind, where, count):
+    """The first `count` (up to 16) scales at `where`, of a kind of 2 or 4 bytes; +0 in the other lanes."""
     if kind == 0:
         return load_partial(F32, where, count)
     if kind == 1:
@@ -87,7 +87,7 @@ def unit_scales(kind, scales, row, groups, span, k, unit):
     if left == 1 or (k + 16 * unit - 1) // span == first:
         return splat(load_scale(kind, scales, row + first))
     if kind < 3 and (times == 1 or times == 2 or times == 4):
-        found = _some(kind, scales + (row + first) * (4 if kind == 0 else 2), min(left, 16 // times))
+        found = some_scales(kind, scales + (row + first) * (4 if kind == 0 else 2), min(left, 16 // times))
         return found if times == 1 else repeat_2(found) if times == 2 else repeat_4(found)
     found = splat(np.float32(0.0))
     for lane in range(16):

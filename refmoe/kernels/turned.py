@@ -53,7 +53,7 @@ def load_16(where):
 
 
 @kernel
-def _codes_bytes(unit):
+def codes_bytes(unit):
     """Bytes of the codes of a turned chunk."""
     return UNITS * unit * PANEL * CODE_BYTES
 
@@ -61,14 +61,14 @@ def _codes_bytes(unit):
 @kernel
 def scratch_bytes(cols):
     """Bytes of scratch of one thread for matrices of so many columns."""
-    return SUMS_BYTES + SPARE_BYTES + (cols // (UNITS * 16) + 1) * (_codes_bytes(32) + 2 * TABLE)
+    return SUMS_BYTES + SPARE_BYTES + (cols // (UNITS * 16) + 1) * (codes_bytes(32) + 2 * TABLE)
 
 
 @inlined
 def fill_rows(unit, stored, codes, scales, minima, d, first, last, k, place, spare):
     """The turned chunk of columns k .. k + 16 * unit - 1 of rows first..last, for formats that store row after row."""
     where, copies, rows = view64(spare, 16), spare + 16 * 8, spare + 16 * 8 + 16 * LONGEST
-    tables, end = place + _codes_bytes(unit), min(d[COLS], k + UNITS * unit)
+    tables, end = place + codes_bytes(unit), min(d[COLS], k + UNITS * unit)
     for half in range(0, min(PANEL, last - first), 16):
         for i in range(16):
             chunk = d[BASE] + min(first + half + i, last - 1) * d[ROW_BYTES] + k // (UNITS * unit) * stored
@@ -99,7 +99,7 @@ def _start(negated):
 @inlined
 def _multiply_chunk(load, minima, unit, chunk, k, cols, x, x_rows, sums):
     """Add one turned chunk, whose first column is k, times the rows x_rows of quantised x to their sums."""
-    step, size, entries = _codes_bytes(unit) // UNITS, row_bytes(cols), padded(cols) // unit * 4
+    step, size, entries = codes_bytes(unit) // UNITS, row_bytes(cols), padded(cols) // unit * 4
     scales, tables = chunk + UNITS * step, tables_at(cols, unit)
     for u in range(min(UNITS, (cols - k + unit - 1) // unit)):
         codes, low, high = load(chunk + u * step), load16(F32, scales + u * PAIR), load16(F32, scales + u * PAIR + LINE)
@@ -157,7 +157,7 @@ def multiply_codes(fill, load, unit, stored, codes, scales, minima, d, first, la
     cols, span = d[COLS], UNITS * unit
     sums, spare, panel = scratch, scratch + SUMS_BYTES, scratch + SUMS_BYTES + SPARE_BYTES
     # where one pass takes all rows of x, each chunk takes the place of the one before
-    size = _codes_bytes(unit) + 2 * TABLE if out_rows.shape[0] > TOKENS else 0
+    size = codes_bytes(unit) + 2 * TABLE if out_rows.shape[0] > TOKENS else 0
     for t in range(0, out_rows.shape[0], TOKENS):
         now, there = x_rows[t:t + TOKENS], out_rows[t:t + TOKENS]
         _clear(sums)

@@ -17,7 +17,7 @@ from refmoe.jit import kernel
 if jit.ENABLED:
     from refmoe.numerics.vec import splat, vmul
     from refmoe.numerics.vec_bytes import join_words, load_word, splat_half, unsigned
-    from refmoe.numerics.vec_codes import lower_halves, upper_halves
+    from refmoe.numerics.vec_unpack import lower_halves, upper_halves
 
 
 def scales_and_minima(packed):

@@ -1,0 +1,119 @@
+"""vec_unpack - codes and scales out of blocks of bytes, for the fast schedules (JIT only); see vec_codes."""
+
+from llvmlite import ir
+from numba.core import types
+
+from refmoe.jit import intrinsic, kernel
+from refmoe.numerics.vec import _widen, v32
+from refmoe.numerics.vec_codes import (
+    _I16,
+    _I32,
+    _I64,
+    _const,
+    _llvm,
+    _read,
+    _shuffle,
+    bytes16,
+    bytes32,
+    bytes64,
+    join,
+    mask,
+    shift_right,
+)
+
+
+@intrinsic
+def look_up(typingctx, table, index):
+    """Lane i is table[index[i] & 15], 16 bytes looked up by 64."""
+    def codegen(context, builder, signature, args):
+        parts = []
+        for first in range(0, 64, 16):
+            found = ir.Constant(_llvm(bytes16), ir.Undefined)
+            inside = _shuffle(builder, args[1], args[1], range(first, first + 16))
+            inside = builder.and_(inside, _const(bytes16, 15))
+            for i in range(16):  # a pattern that becomes one instruction where the processor has it
+                at = ir.Constant(_I32, i)
+                place = builder.zext(builder.extract_element(inside, at), _I32)
+                found = builder.insert_element(found, builder.extract_element(args[0], place), at)
+            parts.append(found)
+        pairs = [_shuffle(builder, parts[i], parts[i + 1], range(32)) for i in (0, 2)]
+        return _shuffle(builder, *pairs, range(64))
+
+    return bytes64(bytes16, bytes64), codegen
+
+
+@intrinsic
+def spread_64(typingctx, low, high):
+    """64 bytes, 0 or 1: the bits of two 32-bit numbers, lowest first."""
+    def codegen(context, builder, signature, args):
+        wide = builder.or_(args[0], builder.shl(args[1], ir.Constant(_I64, 32)))
+        return builder.zext(builder.bitcast(wide, ir.VectorType(ir.IntType(1), 64)), _llvm(bytes64))
+
+    return bytes64(types.int64, types.int64), codegen
+
+
+@intrinsic(prefer_literal=True)
+def halves(typingctx, where, first, step):
+    """The 16 binary16 numbers at where + first + i * step as f32 lanes; first and step are even compile-time constants.
+    Reads nothing beyond where + 16 * step."""
+    start, apart = first.literal_value, step.literal_value
+    each = next(n for n in (8, 4, 2, 1) if (n - 1) * apart + start + 2 <= 64)  # numbers in one vector that is read
+    size = next(n for n in (2, 4, 8, 16, 32, 64) if (each - 1) * apart + start + 2 <= n)
+
+    def codegen(context, builder, signature, args):
+        kind = ir.VectorType(_I16, size // 2)
+        places = [(start + i * apart) // 2 for i in range(each)]
+        level = [_read(builder, builder.add(args[0], ir.Constant(_I64, i * apart)), kind) for i in range(0, 16, each)]
+        while len(level) > 1:
+            pick = places + [level[0].type.count + place for place in places]
+            level = [_shuffle(builder, a, b, pick) for a, b in zip(level[0::2], level[1::2], strict=True)]
+            places = list(range(len(pick)))
+        return _widen(builder, level[0], types.int16)
+
+    return v32(types.int64, first, step), codegen
+
+
+def _halves_of_two(which):
+    @intrinsic
+    def halves_of_two(typingctx, a, b):
+        def codegen(context, builder, signature, args):
+            return _shuffle(builder, *args, [*range(which, which + 8), *range(which + 16, which + 24)])
+
+        return v32(v32, v32), codegen
+
+    return halves_of_two
+
+
+lower_halves, upper_halves = _halves_of_two(0), _halves_of_two(8)  # lanes 0..7, or 8..15, of both f32 vectors
+
+
+def _repeated(times):
+    @intrinsic
+    def repeated(typingctx, a):
+        def codegen(context, builder, signature, args):
+            return _shuffle(builder, args[0], args[0], [lane // times for lane in range(16)])
+
+        return v32(v32), codegen
+
+    return repeated
+
+
+repeat_2, repeat_4 = _repeated(2), _repeated(4)  # the first f32 lanes, each 2 or 4 times
+
+
+@intrinsic
+def nibble_neighbours(typingctx, a):
+    """64 nibbles of 32 bytes, of each byte the low one first."""
+    def codegen(context, builder, signature, args):
+        words = ir.VectorType(_I16, 32)
+        wide = builder.zext(args[0], words)
+        both = builder.or_(wide, builder.shl(wide, ir.Constant(words, [4] * 32)))
+        return builder.bitcast(builder.and_(both, ir.Constant(words, [0x0F0F] * 32)), _llvm(bytes64))
+
+    return bytes64(bytes32), codegen
+
+
+@kernel
+def nibble_halves(a, b):
+    """64 nibbles of twice 16 bytes, each time the low ones first."""
+    return join(join(mask(a, 15), shift_right(a, 4)), join(mask(b, 15), shift_right(b, 4)))
