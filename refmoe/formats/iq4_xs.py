@@ -25,6 +25,7 @@ from refmoe.errors import FormatError
 from refmoe.jit import inlined, item_kernel, kernel
 from refmoe.numerics.activation_codes import Codes, arranged
 from refmoe.numerics.codecs import f16_to_f32
+from refmoe.numerics.k_scales import uneven_scales
 from refmoe.weight import Weight
 
 if jit.ENABLED:
@@ -37,12 +38,9 @@ if jit.ENABLED:
         WIDE,
         b_lookup,
         b_shr,
-        b_sub,
-        join_words,
         load_byte,
         load_bytes,
         load_short,
-        load_word,
         pick,
         signed,
         splat_half,
@@ -129,16 +127,8 @@ def _codes(where, j):
 
 
 @kernel
-def _eight(where):
-    low, upper, words = load_word(where + 4), load_short(where + 2), np.int64(0)
-    for p in range(8):
-        words |= ((low >> 4 * p & 15) | ((upper >> 2 * p & 3) << 4)) << 8 * p
-    return vmul(splat_half(where), signed(b_sub(join_words(words, words), 32)))
-
-
-@kernel
 def _scales(where, d, r, k):
-    return lower_halves(_eight(where), _eight(where + SIZE))
+    return lower_halves(uneven_scales(where), uneven_scales(where + SIZE))
 
 
 @item_kernel

@@ -16,7 +16,7 @@ from refmoe.jit import kernel
 
 if jit.ENABLED:
     from refmoe.numerics.vec import splat, vmul
-    from refmoe.numerics.vec_bytes import join_words, load_word, splat_half, unsigned
+    from refmoe.numerics.vec_bytes import b_sub, join_words, load_short, load_word, signed, splat_half, unsigned
     from refmoe.numerics.vec_unpack import lower_halves, upper_halves
 
 
@@ -64,3 +64,12 @@ def minima_of_two(first, second):
     both = upper_halves(unsigned(load_scales_and_minima(first + 4)), unsigned(load_scales_and_minima(second + 4)))
     factors = lower_halves(splat_half(first + 2), splat_half(second + 2))
     return vmul(vmul(splat(np.float32(-1.0)), factors), both)
+
+
+@kernel
+def uneven_scales(where):
+    """d * (scale - 32) of a block of IQ4_XS, eight lanes twice; upper two bits at `where` + 2, the others at + 4."""
+    low, upper, words = load_word(where + 4), load_short(where + 2), np.int64(0)
+    for p in range(8):
+        words |= ((low >> 4 * p & 15) | ((upper >> 2 * p & 3) << 4)) << 8 * p
+    return vmul(splat_half(where), signed(b_sub(join_words(words, words), 32)))
