@@ -1,7 +1,7 @@
 """Vectors for rows of the bug catalogue that no other vector shows, and for numbers that a port may have built in."""
 
 import numpy as np
-from golden_cases import SEED, _rope, vector
+from golden_cases import SEED, _attention, _rope, vector
 
 from refmoe.numerics import counter
 
@@ -60,3 +60,52 @@ def add__shared_expert(g):
 def combine__factor_in_the_weights(g):
     g.normal("x", 3, 4, 20)
     g.literal("weights", 2.5 * np.array([[0.4, 0.3, 0.2, 0.1], [0.7, 0.1, 0.1, 0.1], [0.25] * 4]))
+
+
+# ---- kernels that are wrong only from some number of rows on (8, 16, 32): catalogue R12, V13 ------------------------
+
+MANY = "wrong only from some number of rows on: 34 rows"
+
+
+@vector(MANY)
+def route__many_rows(g):
+    g.normal("logits", 34, 6)
+    g.attrs = {"k": 2}
+
+
+@vector(MANY)
+def route_topk_softmax__many_rows(g):
+    g.normal("logits", 34, 6)
+    g.attrs = {"k": 2}
+
+
+@vector(MANY)
+def route_sigmoid_groups_renorm__many_rows(g):
+    g.normal("logits", 34, 8)
+    g.normal("bias", 8, scale=0.2)
+    g.attrs = {"k": 2, "groups": 4, "open_groups": 2, "factor": 2.5}
+
+
+@vector(MANY)
+def rms_norm__many_rows(g):
+    g.normal("x", 34, 6)
+    g.normal("w", 6)
+    g.attrs = {"eps": 1e-6}
+
+
+@vector(MANY)
+def swiglu__many_rows(g):
+    g.normal("gate", 34, 3, scale=3.0)
+    g.normal("up", 34, 3)
+
+
+@vector(MANY)
+def combine__many_rows(g):
+    g.normal("x", 34, 2, 3)
+    w = g.normal("weights", 34, 2)
+    g.literal("weights", np.abs(w))
+
+
+@vector(MANY)
+def attention__many_rows(g):
+    _attention(g, 2, 1, 4, 34, 34, window=19)

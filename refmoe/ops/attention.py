@@ -12,9 +12,9 @@ Order       R1 k and v are rounded once to the cache's type (f32: nothing; bf16:
 Special     a position out of sight takes no part in any sum; nan never wins R4; a score nan or +inf makes
             the row nan
 Errors      N must be a multiple of G (program check); window >= 1
-Golden      attention: chunk_boundary, first_position, grouped_heads, large_scores, odd_head_dim, one_kv_head,
-            out_of_sight_nan, ratio_one, scale_is_an_attribute, three_chunks, window_across_chunks, window_boundary,
-            window_one
+Golden      attention: chunk_boundary, first_position, grouped_heads, large_scores, many_rows, odd_head_dim,
+            one_kv_head, out_of_sight_nan, ratio_one, scale_is_an_attribute, three_chunks, window_across_chunks,
+            window_boundary, window_one
 Origin      arXiv:1706.03762, 2305.13245; Mistral's window. Dissent: online softmax rescales, with further roundings
 """
 

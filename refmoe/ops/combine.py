@@ -5,7 +5,7 @@ Semantics   y[t,h] = sum over j of weights[t,j] * x[t,j,h]
 Order       j ascending (the order of route_ids, best expert first), acc = fma(weights[t,j], x[t,j,h], acc) from +0
 Special     inf and nan follow IEEE 754
 Errors      none
-Golden      combine: cancellation, factor_in_the_weights, rank_order_not_id_order, special_values,
+Golden      combine: cancellation, factor_in_the_weights, many_rows, rank_order_not_id_order, special_values,
             weights_applied_once
 Origin      Mixtral. Dissent: transformers adds in ascending expert id, in the activation dtype
 """

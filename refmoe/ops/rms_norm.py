@@ -7,8 +7,8 @@ Order       R1 q = sum of x*x by the one reduction (numerics.reduce); R2 m = q /
 Special     a row with nan gives nan; an inf gives nan at its place and zeros elsewhere (s = 0), and so does a finite
             row whose squares overflow, without the nan; a row of zeros gives zeros
 Errors      H = 0 is refused by the program check
-Golden      rms_norm: eps_dominates, eps_one_millionth, one_large, padding_lane, special_values, subnormal_row,
-            weights_near_zero_and_one, wide_row
+Golden      rms_norm: eps_dominates, eps_one_millionth, many_rows, one_large, padding_lane, special_values,
+            subnormal_row, weights_near_zero_and_one, wide_row
 Origin      arXiv:1910.07467. Dissent: models run in bfloat16 round v to bfloat16 before R7 (Llama) or y after it
             (gpt-oss)
 """

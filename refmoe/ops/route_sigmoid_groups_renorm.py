@@ -16,8 +16,9 @@ Errors      E must be a multiple of groups, and the open groups must hold k expe
 Golden      route_sigmoid_groups_renorm: all_equal, all_negative, all_scores_zero, bias_beyond_bf16,
             bias_for_choice_only, choose_all, closed_group_beats_negative_scores, experts_128_choose_8,
             experts_256_groups_8_choose_8, experts_384_choose_8, experts_60_groups_5_choose_4, experts_64_choose_6,
-            groups_by_two_best, groups_differ_by_row, infinite_values, nan_row, near_tie_at_cut, one_choice, tie_at_cut,
-            tie_between_groups, tie_made_by_rounding, tiny_scores_large_bias, wide_groups_above_255
+            groups_by_two_best, groups_differ_by_row, infinite_values, many_rows, nan_row, near_tie_at_cut,
+            one_choice, tie_at_cut, tie_between_groups, tie_made_by_rounding, tiny_scores_large_bias,
+            wide_groups_above_255
 Origin      DeepSeek-V3, Kimi-K2, Moonlight, GLM-4.5 (norm_topk_prob true). Dissent: the model code beside the weights
             fills closed groups with 0, so that they win when all biased scores are negative; DeepSeek's inference code
             has no 1e-20 and rounds scores to bfloat16

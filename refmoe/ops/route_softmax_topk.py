@@ -9,8 +9,8 @@ Special     nan never beats a number, in R1 and in the choice; with a nan or +in
 Ties        compared by p after R4: the larger first, then the lower id; also at the cut
 Errors      k > E is refused by the program check
 Golden      route_softmax_topk: all_equal, all_negative, choose_all, experts_128_choose_8, experts_60_choose_4,
-            experts_64_choose_6, experts_64_choose_8, experts_8_choose_2, infinite_logits, large_logits, nan_row,
-            near_tie_at_cut, one_choice, rows_of_different_level, tie_at_cut, tie_made_by_rounding,
+            experts_64_choose_6, experts_64_choose_8, experts_8_choose_2, infinite_logits, large_logits, many_rows,
+            nan_row, near_tie_at_cut, one_choice, rows_of_different_level, tie_at_cut, tie_made_by_rounding,
             unnormalised_weights, wide_256_plus
 Origin      norm_topk_prob false (OLMoE, Qwen1.5-MoE, Qwen2-57B; the class default of Qwen3-MoE). Dissent: softmax of
             the chosen only

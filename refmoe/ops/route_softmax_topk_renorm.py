@@ -11,8 +11,8 @@ Special     nan never beats a number, in R1 and in the choice; with a nan or +in
 Ties        compared by p after R4: the larger first, then the lower id; also at the cut
 Errors      k > E is refused by the program check
 Golden      route_softmax_topk_renorm: all_equal, all_negative, choose_all, experts_128_choose_8, experts_60_choose_4,
-            experts_64_choose_6, experts_64_choose_8, experts_8_choose_2, infinite_logits, large_logits, nan_row,
-            near_tie_at_cut, one_choice, renormalised_weights, rows_of_different_level, tie_at_cut,
+            experts_64_choose_6, experts_64_choose_8, experts_8_choose_2, infinite_logits, large_logits, many_rows,
+            nan_row, near_tie_at_cut, one_choice, renormalised_weights, rows_of_different_level, tie_at_cut,
             tie_made_by_rounding, wide_256_plus
 Origin      Mixtral (always), Qwen3-MoE with norm_topk_prob true. Dissent: top-k first, softmax of the chosen
             (equal in real arithmetic, other bits)

@@ -9,7 +9,7 @@ Special     in the choice every number, -inf too, comes before every nan; a chos
 Ties        compared as logits: the larger first, then the lower id; also at the cut
 Errors      k > E is refused by the program check
 Golden      route_topk_softmax: all_equal, all_negative, choose_all, experts_128_choose_4, experts_32_choose_4,
-            infinite_logits, large_logits, nan_row, near_tie_at_cut, one_choice, rows_of_different_level,
+            infinite_logits, large_logits, many_rows, nan_row, near_tie_at_cut, one_choice, rows_of_different_level,
             sum_in_rank_order, tie_at_cut, wide_256_plus
 Origin      gpt-oss. Dissent: softmax over all experts, then top-k and division by the sum (route_softmax_topk_renorm:
             equal in real arithmetic, other bits, and other ids where the softmax makes two logits equal)

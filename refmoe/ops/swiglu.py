@@ -5,7 +5,7 @@ Semantics   y = gate / (1 + exp(-gate)) * up, element by element
 Order       R1 e = exp(-gate), correctly rounded; R2 d = 1 + e; R3 s = gate / d; R4 y = s * up
 Special     gate = -inf gives nan (-inf / inf); gate < -88.73 gives -0 * up; nan stays nan
 Errors      none
-Golden      swiglu: both_signs, exchanged_operands, saturation, special_values
+Golden      swiglu: both_signs, exchanged_operands, many_rows, saturation, special_values
 Origin      arXiv:2002.05202; hidden_act "silu". Dissent: x * sigmoid(x) rounds once more
 """
 
