@@ -112,10 +112,10 @@ class Replay(Values):
         return entry
 
     def _narrow(self, verdict: Verdict, name: str) -> None:
-        """Operands in a narrower type are R12 at a router; elsewhere they are what the profile does not declare."""
+        """Numbers in a narrower type are R12 at a router; elsewhere they are what the profile does not declare."""
         for suspect in verdict.diagnosis:
             if suspect.id == "R12" and not name.endswith("router_logits"):
-                suspect.id, suspect.title = "narrow", "operands in a narrower type than declared"
+                suspect.id, suspect.title = "narrow", "numbers in a narrower type than declared"
 
     def _untie(self, place: "Place", inputs: dict, results: dict, expected: dict) -> list[int]:
         """Rows whose other choice is a tie that the declared type of the logits made; their ids become ours."""
