@@ -18,6 +18,7 @@ from refmoe.checkpoint.safetensors import TensorInfo
 from refmoe.checkpoint.stacked import base, open_stack
 from refmoe.checkpoint.strict_json import show
 from refmoe.config.quantization import Quantization
+from refmoe.config.scheme import Scheme
 from refmoe.errors import FormatError
 
 
@@ -65,7 +66,7 @@ class Finder:
         self.tensors, self.quantization = tensors, quantization
         self.stacks: dict[str, bool] = {}  # stem -> whether anything is stored under it
         self.families: dict[tuple[str, ...], list[ModuleType]] = {}  # suffixes, most first -> modules
-        self.choices: dict[Any, tuple[list[ModuleType], list[tuple[ModuleType, dict[str, int]]]]] = {}
+        self.choices: dict[Any, tuple[list[ModuleType], list[tuple[ModuleType, Scheme]]]] = {}
         for module in formats():
             self.families.setdefault(module.suffixes, []).append(module)
 
@@ -86,14 +87,14 @@ class Finder:
         kind = suffixes, tuple(info.dtype for info in parts.values())
         if kind not in self.choices:
             rivals = [module for module in modules if all(map(allows, module.dtypes, kind[1]))]
-            self.choices[kind] = rivals, [(module, params) for module in rivals for params in self._params(module)]
+            self.choices[kind] = rivals, [(module, one) for module in rivals for one in self._schemes(module)]
         rivals, choices = self.choices[kind]
         if not rivals:
             return Found(None, used, part=parts[suffixes[0]], problem=self._dtypes(parts, modules))
         if not choices:
             names = " or ".join(_name(module) for module in rivals)
             return Found(None, used, part=parts[suffixes[0]], problem=f"the encoding {names}, {self._named()}")
-        found = [self._fit(stem, module, params, parts, rows, cols) for module, params in choices]
+        found = [self._fit(stem, module, scheme, parts, rows, cols) for module, scheme in choices]
         if len(found) == 1:
             return found[0]
         good = sorted((one for one in found if one.matrix), key=lambda one: len(one.unused))
@@ -111,14 +112,14 @@ class Finder:
         self.stacks[stack] = any(stack + suffix in self.tensors for suffix in suffixes)
         return open_stack(self.tensors, stack, suffixes)
 
-    def _params(self, module: ModuleType) -> list[dict[str, int]]:
+    def _schemes(self, module: ModuleType) -> list[Scheme]:
         """The settings under which a format may occur."""
         if not hasattr(module, "params"):
-            return [{}]
+            return [Scheme(_name(module), {}, "")]
         schemes = self.quantization.schemes if self.quantization else ()
-        return [scheme.params for scheme in schemes if scheme.format == _name(module)]
+        return [scheme for scheme in schemes if scheme.format == _name(module)]
 
-    def _fit(self, stem: str, module: ModuleType, params: dict[str, int], parts: dict[str, TensorInfo],
+    def _fit(self, stem: str, module: ModuleType, scheme: Scheme, parts: dict[str, TensorInfo],
              rows: int, cols: int) -> Found:  # fmt: skip
         parts, first = dict(parts), next(iter(parts.values()))
         extras, unused = getattr(module, "extras", {}), getattr(module, "unused", {})
@@ -127,14 +128,14 @@ class Finder:
                 parts[suffix] = self.tensors[stem + suffix]
         used = tuple(info.name for info in parts.values())
         try:
-            shapes = module.stored_shapes(rows, cols, **params)
+            shapes = module.stored_shapes(rows, cols, **scheme.params)
         except FormatError as found:
             return Found(None, used, part=first, problem=str(found))
         for suffix, shape in shapes.items():
             allowed = shape if isinstance(shape, list) else [shape]
             info = parts.get(suffix)
             if info is None:
-                if None not in allowed:
+                if None not in allowed or suffix in scheme.needs:
                     return Found(None, used, missing=(stem + suffix,))
                 continue
             if suffix in extras and not allows(extras[suffix], info.dtype):
@@ -148,7 +149,7 @@ class Finder:
         kept = {suffix: info for suffix, info in parts.items() if suffix in shapes}
         dtypes = dict(zip(module.suffixes, module.dtypes, strict=True)) | extras
         stored = {suffix: info.dtype for suffix, info in kept.items() if "|" in dtypes[suffix]}
-        return Found(Matrix(_name(module), kept, rows, cols, params | stored), used, reasons)
+        return Found(Matrix(_name(module), kept, rows, cols, scheme.params | stored), used, reasons)
 
     def _missing(self, stem: str) -> tuple[str, ...]:
         """Names of what is missing beside the tensors that are there: of an encoding the config names, if possible."""

@@ -68,7 +68,8 @@ def _weights(w: Config, layout: str) -> Scheme:
     if layout == "pack-quantized":
         if strategy not in ("group", "channel"):
             raise w.error("strategy", "group or channel for pack-quantized", shown(strategy))
-        return Scheme("int_packed", {"bits": bits, "group": blocks["block_cols"], "symmetric": symmetric}, field)
+        needs = (".weight_g_idx",) if w.values.get("actorder") in ("group", "dynamic", True) else ()
+        return Scheme("int_packed", {"bits": bits, "group": blocks["block_cols"], "symmetric": symmetric}, field, needs)
     if layout == "int-quantized":
         return Scheme("int8_scaled", blocks | {"symmetric": symmetric}, field)
     if layout in ("mxfp4-pack-quantized", "nvfp4-pack-quantized"):

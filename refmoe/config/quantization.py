@@ -77,7 +77,7 @@ def encodings(c: Config) -> Quantization | None:
     method = q.values.get("quant_method", "compressed-tensors" if "config_groups" in q.values else None)
     if not isinstance(method, str) or method not in METHODS:
         raise q.error("quant_method", "one of " + ", ".join(METHODS))
-    schemes = list({repr(scheme[:2]): scheme for scheme in reversed(METHODS[method](q))}.values())[::-1]
+    schemes = list({repr(scheme._replace(field="")): scheme for scheme in reversed(METHODS[method](q))}.values())[::-1]
     if len(schemes) > MOST:
         raise q.error("quant_method", f"at most {MOST} different encodings", f"{len(schemes)}")
     q.note("quant_method", "used", "encodings of the matrices")

@@ -14,11 +14,13 @@ MODULES = """quantization_status modules_to_not_convert modules_to_convert ignor
 
 
 class Scheme(NamedTuple):
-    """One encoding: a module of refmoe.formats, the numbers it reads from the config, and the field that says so."""
+    """One encoding: a module of refmoe.formats, the numbers it reads from the config, the field that says so, and
+    suffixes of tensors that it may lack elsewhere but not here."""
 
     format: str
     params: dict[str, int]
     field: str
+    needs: tuple[str, ...] = ()
 
 
 IGNORED = {

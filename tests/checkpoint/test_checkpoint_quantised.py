@@ -158,6 +158,15 @@ def test_numbers_that_kernels_would_use_as_places(tmp_path):
     assert f"tensor {name}: expected [64, 64], found [64, 65]" in text
 
 
+def test_an_order_of_columns_must_be_stored(tmp_path):
+    config, tensors, _ = build("int_packed")
+    config["quantization_config"] = compressed("pack-quantized", symmetric=False, group_size=16, actorder="group")
+    assert "missing tensors: model.layers.0.self_attn.q_proj.weight_g_idx, " in refusal(tmp_path, config, tensors)
+    config, tensors, _ = build("gptq")
+    del tensors["model.layers.0.self_attn.q_proj.g_idx"]
+    assert "1 missing tensors: model.layers.0.self_attn.q_proj.g_idx" in refusal(tmp_path, config, tensors)
+
+
 def test_a_group_that_does_not_divide(tmp_path):
     config, tensors, _ = build("int_packed")
     config["quantization_config"] = compressed("pack-quantized", symmetric=False, group_size=48)

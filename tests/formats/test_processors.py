@@ -19,6 +19,6 @@ def test_same_digest(processor):
     root = Path(products.__file__).parent.parent
     environment["PYTHONPATH"] = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
     done = subprocess.run([sys.executable, "-m", "tests.products"], env=environment, cwd=root, capture_output=True,
-                          text=True, timeout=600)
+                          text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() == products.digest()
