@@ -1,7 +1,7 @@
 """Plan of a single token's pass: buffers and jobs (refmoe.decode) of a whole program, laid out once.
 
-A program with a step that has no job here, or with matrices that are not multiplied as they are, has no plan; its
-tokens, like several rows at once and recorded passes, take the engine's usual way. Both give the same bits.
+A program with a step that has no job here has no plan; its tokens, like several rows at once and recorded passes, take
+the engine's usual way. Both give the same bits.
 """
 
 import threading
@@ -19,7 +19,7 @@ from refmoe.program import CacheRow, Program, Step
 
 LINE = 64
 SMALL = 1 << 16  # multiplications below which sharing costs more than it gains
-MERGED = ("linear", "expert_linear")  # steps on the same inputs that share a launch, wherever they stand in a block
+MERGED = ("linear", "expert_linear", "linear_a8", "expert_linear_a8")  # steps on the same inputs share a launch
 ROUTES = {"route_sigmoid_groups": decode.sigmoid_groups, "route_sigmoid_groups_renorm": decode.sigmoid_groups_renorm,
           "route_softmax_groups": decode.softmax_groups, "route_softmax_topk": decode.softmax_topk,
           "route_softmax_topk_renorm": decode.softmax_topk_renorm,
@@ -109,6 +109,11 @@ class Plan:
             self._buffers[where, name] = raw[skip:skip + count * kind(0).itemsize].view(kind).reshape(sizes)
         return self._buffers[where, name]
 
+    def _room(self, name: str, size: int) -> int:
+        """Address of memory for what lives until the next job; one piece serves all that need no more."""
+        rounded = 1 << (size - 1).bit_length()
+        return int(self._buffer(name, str(rounded), rounded // 4).ctypes.data)
+
     def _job(self, item: Callable, operands: list, *kept: Any) -> np.ndarray:
         """A job on the calling thread: arrays by address, numbers as they are, floats by the address of a f32."""
         block = np.zeros(WORDS, np.int64)
@@ -129,8 +134,6 @@ class Plan:
 
     def _product(self, operands: formats.Operands, x: np.ndarray, outs: list[np.ndarray], x_rows: list[int]) -> None:
         """One row of x for each set of `operands`; outs[m] f32[sets, rows[m]]."""
-        if operands.coded:
-            raise Unplanned("codes of x")
         sets, cols = len(x_rows), x.shape[-1]
         starts, rows = np.arange(sets + 1), np.array(x_rows)
         arrays = {
@@ -145,28 +148,34 @@ class Plan:
             block[word] = array.ctypes.data
         block[matmul.SETS], block[matmul.COLUMNS] = sets, cols
         self._kept += [operands, arrays]
+        if operands.coded:
+            each, size = int(matmul.row_bytes(cols)), int(matmul.scratch_bytes(cols))
+            block[matmul.CODES] = self._room("codes", x.size // cols * each)
+            block[matmul.SCRATCH], block[matmul.SCRATCH_BYTES] = self._room("scratch", self._threads * size), size
+            self._shared(matmul._quantise_item(), block, x.size // cols, 0)
         items = len(arrays[matmul.WORK])
         self._shared(matmul._any_format(), block, items, int(operands.rows.sum()) * cols * sets)
 
     def _step(self, steps: list[Step], inputs: list, values: dict, layer: int | None, row: CacheRow | None) -> None:
         """The jobs of one step, or of several that share a launch."""
-        make: Callable | None = getattr(self, f"_op_{steps[0].op}", self._op_route if steps[0].op in ROUTES else None)
+        op = steps[0].op.removesuffix("_a8")
+        make: Callable | None = getattr(self, f"_op_{op}", self._op_route if op in ROUTES else None)
         if make is None:
             raise Unplanned(steps[0].op)
         weights = [[self._weights[role, layer if (role, layer) in self._weights else None] for role in s.weights]
                    for s in steps]
         outs = [values[name] for s in steps for name in s.out]
         if steps[0].op in MERGED:
-            make(inputs, [own for (own,) in weights], outs)
+            make(inputs, [own for (own,) in weights], outs, op != steps[0].op)
         else:
             make(steps[0], inputs, weights[0], outs, row)
 
-    def _op_linear(self, inputs, weights, outs):
-        self._product(formats.operands([[weight] for weight in weights]), inputs[0], outs, [0])
+    def _op_linear(self, inputs, weights, outs, int8=False):
+        self._product(formats.operands([[weight] for weight in weights], int8), inputs[0], outs, [0])
 
-    def _op_expert_linear(self, inputs, weights, outs):
+    def _op_expert_linear(self, inputs, weights, outs, int8=False):
         x, ids = inputs
-        operands = formats.operands(weights)
+        operands = formats.operands(weights, int8)
         kinds, experts, _ = operands.descriptors.shape
         chosen = np.zeros((kinds, len(ids), 16), np.int64)
         self._job(decode.pick, [ids, len(ids), kinds, experts, operands.descriptors, chosen], operands)
@@ -174,7 +183,7 @@ class Plan:
         self._product(operands._replace(descriptors=chosen), x, outs, x_rows)
 
     def _op_expert_linear_bias(self, step, inputs, weights, outs, row):
-        self._op_expert_linear(inputs, [weights[0]], outs)
+        self._op_expert_linear(inputs, [weights[0]], outs, step.op.endswith("_a8"))
         (choices, size), b = outs[0].shape, np.ascontiguousarray(weights[1])
         self._job(decode.biases, [outs[0], inputs[1], b, choices, size, b.shape[0]])
 
@@ -182,7 +191,7 @@ class Plan:
         self._op_linear(inputs, weights, outs)
 
     def _op_linear_bias(self, step, inputs, weights, outs, row):
-        self._op_linear(inputs, weights[:1], outs)
+        self._op_linear(inputs, weights[:1], outs, step.op.endswith("_a8"))
         self._job(decode.bias, [outs[0], weights[1], outs[0].size])
 
     def _op_absorb_query(self, step, inputs, weights, outs, row):
