@@ -162,8 +162,8 @@ class Replay(Values):
         return Chosen(_spread(error, max(self.work // max(one, 1), 4)), cols, rows)
 
     def _work(self, place: "Place") -> int:
-        """Multiplications for one row of a step."""
-        total = 1
+        """Multiplications for one row of a step; what is done to each number of a result counts as 128 of them."""
+        total = 128 * width(self.name(place, place.step.out[0]), self.program)
         for role in place.step.weights:
             tensor = self.program.tensors[role]
             size = int(np.prod(self.program.sizes(tensor.shape)))
