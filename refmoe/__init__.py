@@ -17,7 +17,7 @@ from refmoe.errors import (
     UsageError,
 )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 NUMERICS_VERSION = 1  # a changed golden bit needs a new one
 
 _LAZY = {"load": "refmoe.model", "Model": "refmoe.model", "Memory": "refmoe.generate", "compare": "refmoe.comparison"}

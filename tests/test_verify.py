@@ -8,6 +8,7 @@ import pytest
 import tiny
 from click.testing import CliRunner
 
+import refmoe
 from refmoe import checkpoint, formats, golden, ops, trace, verify
 from refmoe.cli import main
 from refmoe.errors import TraceError
@@ -162,7 +163,7 @@ def test_command(copy):
     result = CliRunner().invoke(main, ["verify", "install"])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0].startswith("refmoe 0.1.0, numerics 1, python ") and lines[-1].startswith("EXACT ")
+    assert lines[0].startswith(f"refmoe {refmoe.__version__}, numerics 1, python ") and lines[-1].startswith("EXACT ")
     assert [line.split()[0] for line in lines[2:-1]] == ["family", "arithmetic", "files", "ops/add", "ops/argmax",
                                                         "tiny/mixtral", "all"]  # fmt: skip
     assert "refmoe: tiny/mixtral" in result.stderr.splitlines()
