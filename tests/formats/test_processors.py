@@ -13,7 +13,7 @@ pytestmark = [vectors.needs_jit, pytest.mark.slow,
               pytest.mark.skipif(os.uname().machine != "x86_64", reason="the processor names are those of x86-64")]
 
 
-@pytest.mark.parametrize("processor", ["x86-64", "nehalem", "haswell"])
+@pytest.mark.parametrize("processor", ["x86-64", "haswell"])
 def test_same_digest(processor):
     environment = os.environ | {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
     root = Path(products.__file__).parent.parent
