@@ -170,22 +170,23 @@ def _vectors(family: Family, digest) -> None:
 
 
 def _tiny(family: Family, digest) -> None:
-    """Every tensor of one model's trace is a case."""
-    folder = golden.root() / family.name
-    try:
-        stored = trace.read(folder / "trace.safetensors")
-        model = load(folder)
-        found = trace.record(model, stored.ids, steps=len(stored.step_ids))
-    except RefmoeError as problem:
-        family.count([str(problem)])
-        return
-    expected = trace.metadata(model, found)
-    for key in ("numerics_version", "program_digest", "checkpoint_digest", "step_ids"):
-        if stored.metadata[key] != expected[key]:
-            family.count([f"{family.name}: {key}: expected {stored.metadata[key]}, found {expected[key]}"])
-    for name in {**stored, **found}:
-        left, right = ({name: side[name]} if name in side else {} for side in (stored, found))
-        family.count(_compare(f"{family.name}/trace.safetensors", left, right, digest))
+    """Every tensor of one model's traces is a case."""
+    for path in sorted((golden.root() / family.name).glob("trace*.safetensors")):
+        where = f"{family.name}/{path.name}"
+        try:
+            stored = trace.read(path)
+            model = load(path.parent, activations=stored.metadata["activations"])
+            found = trace.record(model, stored.ids, steps=len(stored.step_ids))
+        except RefmoeError as problem:
+            family.count([str(problem)])
+            continue
+        expected = trace.metadata(model, found)
+        for key in ("numerics_version", "program_digest", "checkpoint_digest", "step_ids"):
+            if stored.metadata[key] != expected[key]:
+                family.count([f"{where}: {key}: expected {stored.metadata[key]}, found {expected[key]}"])
+        for name in {**stored, **found}:
+            left, right = ({name: side[name]} if name in side else {} for side in (stored, found))
+            family.count(_compare(where, left, right, digest))
 
 
 def _compare(where: str, expected: Arrays, found: Arrays, digest, first: bool = True) -> list[str]:

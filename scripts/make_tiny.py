@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1] / "golden" / "tiny"
 GREEDY = 8  # ids of the greedy continuation
 STEPS = 2  # of them in the trace
 RECIPES = recipes()
+INT8 = ("gpt_oss-mxfp4", "llama-w8a8", "qwen3_moe-w8a8")  # with trace-int8.safetensors: 8-bit activations
 DTYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
 
 
@@ -172,7 +173,7 @@ def compare(name: str, folder: Path, fresh: Path) -> list[str]:
         other = folder / path.name
         if not other.is_file():
             problems.append(f"{name}/{path.name}: missing")
-        elif path.name == "trace.safetensors":
+        elif path.name.startswith("trace"):
             problems += _compare_traces(f"{name}/{path.name}", trace.read(other), trace.read(path))
         elif path.read_bytes() != other.read_bytes():
             problems.append(f"{name}/{path.name}: other bytes")
@@ -198,6 +199,9 @@ def build(name: str, folder: Path) -> dict:
     text = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in found.items())
     (folder / "ids.json").write_text("{\n" + text + "\n}\n", "utf-8")
     trace.write(folder / "trace.safetensors", model, recorded)
+    if name in INT8:
+        model = refmoe.load(folder, activations="int8")
+        trace.write(folder / "trace-int8.safetensors", model, trace.record(model, found["prompt"], ("*",), STEPS))
     return found
 
 

@@ -57,6 +57,13 @@ RECIPES = {
                    "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
                    "quant_method": "mxfp4"}),
         "bf16", 7, 1, 1, r"\.experts\."),
+    "qwen3_moe-w8a8": (
+        config("qwen3_moe", "42 30 1 3 1 10 43", moe_intermediate_size=37, num_experts=5, num_experts_per_tok=2,
+               decoder_sparse_step=1, mlp_only_layers=[], norm_topk_prob=True, attention_bias=False,
+               rms_norm_eps=1e-6, rope_theta=1000000.0, quantization_config={
+                   "config_groups": BYTES, "format": "int-quantized", "ignore": ["lm_head", "re:.*mlp.gate$"],
+                   "quant_method": "compressed-tensors", "quantization_status": "compressed"}),
+        "bf16", 7, 1, 1, LAYERS),
     "llama-w8a8": (
         config("llama", "27 30 1 3 1 10 47", rope_theta=10000.0, attention_bias=False, mlp_bias=False,
                quantization_config={
