@@ -1,4 +1,4 @@
-"""8-bit activations end to end: golden traces, every product against the exact oracle, one result for all ways to run."""
+"""8-bit activations end to end: golden traces, every product against the exact oracle, one result however it is run."""
 
 import importlib
 from functools import cache
@@ -68,7 +68,7 @@ def test_one_result(name, kv_dtype):
     """Prefill, decode by the engine's plan, and a batch."""
     engine = model(name, kv_dtype).engine
     (whole,) = engine.run([(engine.sequence(), LONG)], every=True)
-    assert whole.tobytes() != tiny.model(name, kv_dtype).engine.run([(engine.sequence(), LONG)], every=True)[0].tobytes()
+    assert whole[-1].tobytes() != tiny.model(name, kv_dtype).forward(LONG)[-1].tobytes()  # other ops, other bits
     sequence, rows = engine.sequence(), []
     engine.run([(sequence, LONG[:9])])
     for token in LONG[9:]:
