@@ -1,12 +1,14 @@
 """scripts/example_port/port.c, a port in C99 written from the specification: equal bits on every vector of its ops."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from refmoe import formats, golden, verifier
+from refmoe import cli, formats, golden, verifier
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "scripts" / "example_port" / "port.c"
@@ -46,11 +48,32 @@ def statuses(folder: Path, profile: str) -> dict[str, str]:
     return {f"{v.op}/{v.case}": v.status for v in verdicts if v.status != verifier.MISSING}
 
 
+def verify_port(*arguments):
+    """`refmoe verify port`."""
+    return CliRunner().invoke(cli.main, ["verify", "port", *map(str, arguments)])
+
+
 def test_equal_bits_on_every_vector(tmp_path):
-    run(build(SOURCE, tmp_path / "port"), cases(), tmp_path / "mine")
-    found = statuses(tmp_path / "mine", "exact")
-    assert len(found) == len(cases()) > 120
-    assert [name for name, status in found.items() if status != verifier.EXACT] == []
+    """Without the results at hand: the port sees the inputs only."""
+    done = verify_port("--profile", "exact", "--json", build(SOURCE, tmp_path / "port"))
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(done.stdout)
+    found = {f"{case['op']}/{case['case']}": case["status"] for case in report["cases"]}
+    assert len(found) == len(cases()) > 120 and set(found.values()) == {verifier.EXACT}
+    assert "0 cases failed" in done.stderr and report["reference"] == "golden"
+
+
+def test_programs_that_fail(tmp_path):
+    """One line each: no program, one that has nothing, one that breaks, one that writes nothing, one that hangs."""
+    for words, code, line in (
+        (["/no/such"], 2, "/no/such: cannot be started: No such file or directory"),
+        (["sh", "-c", "exit 3"], 2, "expected a port of some of the 3 cases, found exit code 3 for each"),
+        (["sh", "-c", "echo lost >&2; exit 7"], 3, "expected exit code 0, found 7: lost"),
+        (["true"], 3, ""),
+        (["sh", "-c", "sleep 9"], 3, "expected a result within 0.2 s, found none"),
+    ):
+        done = verify_port("--op", "add", "--timeout", "0.2", "--", *words)
+        assert done.exit_code == code and line in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
 def test_another_arithmetic_is_noticed(tmp_path):

@@ -12,7 +12,8 @@ def command():
     """Golden vectors: list them, or export them for a port to compute."""
 
 
-def _selection(function):
+def selection_options(function):
+    """--op, --format and --bug."""
     for option in (
         click.option("--bug", metavar="ID", help="Those that hunt one catalogued bug, like R01."),
         click.option("--format", metavar="NAME", help="Those of one weight format."),
@@ -22,7 +23,8 @@ def _selection(function):
     return function
 
 
-def _select(names, op, format, bug):
+def select(names, op, format, bug):
+    """The cases that a command line names."""
     if sum(map(bool, (names, op, format))) > 1:
         raise click.UsageError("give names, --op or --format, only one of them", click.get_current_context())
     from refmoe.verifier import vectors
@@ -32,7 +34,7 @@ def _select(names, op, format, bug):
 
 @command.command("list")
 @click.argument("names", nargs=-1)
-@_selection
+@selection_options
 @_shared.json_option
 def show(names, op, format, bug, as_json):
     """Show the cases, what they hunt, and the bugs they kill.
@@ -44,7 +46,7 @@ def show(names, op, format, bug, as_json):
     """
     from refmoe.verifier import vectors
 
-    chosen = _select(names, op, format, bug)
+    chosen = select(names, op, format, bug)
     if as_json:
         _shared.emit(json.dumps([vectors.facts(case) for case in chosen], indent=1) + "\n")
         return
@@ -55,7 +57,7 @@ def show(names, op, format, bug, as_json):
 
 @command.command("export")
 @click.argument("names", nargs=-1)
-@_selection
+@selection_options
 @click.option("--all", "every", is_flag=True, help="All ops and formats.")
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False), help="Folder to write.")
 @click.option("--blind", is_flag=True, help="Inputs only, without the expected results.")
@@ -74,5 +76,5 @@ def export(names, op, format, bug, every, output, blind):
         raise click.UsageError("--output: expected a folder, found nothing", click.get_current_context())
     from refmoe.verifier import vectors
 
-    manifest = vectors.export(_select(names, op, format, bug), output, blind)
+    manifest = vectors.export(select(names, op, format, bug), output, blind)
     _shared.note(f"{len(manifest['cases'])} cases in {output}")

@@ -6,6 +6,8 @@ import os
 import click
 
 from refmoe.cli import _shared
+from refmoe.cli.check import report_options, show_report
+from refmoe.cli.vectors import select, selection_options
 
 
 @click.group("verify", no_args_is_help=False)
@@ -71,6 +73,43 @@ def endpoint(context, url, location, served, profile, positions, timeout, api_ke
     _shared.emit(json.dumps(report.facts(), allow_nan=False) + "\n" if as_json else report.text())
     if report.code:
         context.exit(report.code)
+
+
+@command.command("port", context_settings={"ignore_unknown_options": True})
+@click.argument("program", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+@selection_options
+@click.option("--timeout", type=click.FloatRange(0.1, 3600), default=60.0, show_default=True, metavar="SECONDS",
+              help="For one case.")
+@report_options
+@click.pass_context
+def port(context, program, op, format, bug, timeout, profile, every, junit, html, as_json):
+    """Run a port on golden vectors and judge what it writes, as `refmoe check` does.
+
+    COMMAND is called once for each case with two more words: the file of the case, without its results, and the file
+    to write. It exits with 0, or with 3 if it has no such op or format: these cases are left out and counted.
+
+    \b
+    refmoe verify port ./port                                all ops and formats that it has
+    refmoe verify port --op rms_norm --profile bf16 -- python my_port.py --device cuda
+
+    Exit codes: as refmoe check; a case on which the program fails is a missing one.
+    """
+    import tempfile
+
+    from refmoe import verifier
+    from refmoe.verifier import port as runner
+
+    chosen = select((), op, format, bug)
+    with tempfile.TemporaryDirectory() as folder:
+        with _shared.running() as progress:
+            absent, failures = runner.run(program, chosen, folder, timeout, progress)
+        report = verifier.check(f"{folder}/vectors", f"{folder}/results", profile)
+    for line in failures[:20]:
+        _shared.note(line)
+    if len(failures) > 20 or absent:
+        _shared.note(f"{len(failures)} cases failed, {absent} cases are of ops or formats that the port does not have")
+    report.reference, report.port = "golden", " ".join(program)
+    show_report(context, report, every, junit, html, as_json)
 
 
 @command.command("checkpoint")

@@ -121,7 +121,8 @@ def _one(case: golden.Case, target: Path, blind: bool) -> dict[str, Any]:
     source, path = golden.root() / path_of(case), target / path_of(case)
     path.parent.mkdir(parents=True, exist_ok=True)
     if blind:
-        metadata = checkpoint.read_header(source).metadata | {"blind": "true"}
+        shapes = json.dumps({name: array.shape for name, array in case.expected.items()})
+        metadata = checkpoint.read_header(source).metadata | {"blind": "true", "shapes": shapes}
         write(path, case.inputs, metadata)
     else:
         shutil.copy(source, path)

@@ -293,15 +293,25 @@ static void int_packed(float *w, long rows, long cols) {
         }
 }
 
+/* Rows (0) or columns (1) of packed integers: stored as I64 or as 32-bit words, or what the words have room for. */
+static long packed_shape(int axis) {
+    const Tensor *shape = maybe("weight_shape");
+    if (shape && !strcmp(shape->dtype, "I64")) return (long)((int64_t *)shape->data)[axis];
+    if (shape) return (long)little((unsigned char *)shape->data + 4 * axis, 4);
+    return get("weight_packed")->shape[axis] * (axis ? 32 / integer("bits") : 1);
+}
+
 static void decode(const char *path) {
-    const Tensor *shape = get("decoded"); /* only its shape is read */
-    long rows = shape->shape[0], cols = shape->shape[1];
+    int packed = !strcmp(format, "int_packed");
+    if (!packed && strcmp(format, "f32") && strcmp(format, "bf16") && strcmp(format, "f16")) fail(3, "no format", format);
+    long rows = packed ? packed_shape(0) : get("weight")->shape[0];
+    long cols = packed ? packed_shape(1) : get("weight")->shape[1];
     float *w = room(rows * cols * 4);
-    if (!strcmp(format, "int_packed")) int_packed(w, rows, cols);
-    else if (!strcmp(format, "f32") || !strcmp(format, "bf16") || !strcmp(format, "f16")) {
+    if (packed) int_packed(w, rows, cols);
+    else {
         const char *kind = format[0] == 'b' ? "BF16" : format[1] == '3' ? "F32" : "F16";
         for (long i = 0; i < rows * cols; i++) w[i] = stored(get("weight"), kind, i);
-    } else fail(3, "no format", format);
+    }
     save(path, &(Result){"decoded", "F32", 2, {rows, cols}, w}, 1);
 }
 
@@ -409,6 +419,14 @@ static void argmax(const char *path) {
     save(path, &(Result){"ids", "I64", 1, {tokens}, ids}, 1);
 }
 
+static int known(void) {
+    static const char *all = " add attention combine embedding expert_linear head_norm linear linear_bias logits rms_norm "
+                             "rope_half swiglu ";
+    char word[NAME + 2];
+    sprintf(word, " %s ", op);
+    return strstr(all, word) != NULL;
+}
+
 static void compute(const char *path) {
     const Tensor *x = maybe("x"), *w = maybe("w");
     if (!x) x = maybe("a");
@@ -458,10 +476,8 @@ static void compute(const char *path) {
             }
     } else if (!strcmp(op, "rope_half")) {
         rope_half(in, tokens, width, out);
-    } else if (!strcmp(op, "attention")) {
-        attention(in, tokens, width, out);
     } else {
-        fail(3, "no op", op);
+        attention(in, tokens, width, out);
     }
     save(path, &y, 1);
 }
@@ -472,6 +488,7 @@ int main(int argc, char **argv) {
     if (*format) decode(argv[2]);
     else if (!strncmp(op, "route_softmax_topk", 18)) route(argv[2]);
     else if (!strcmp(op, "argmax")) argmax(argv[2]);
-    else compute(argv[2]);
+    else if (known()) compute(argv[2]);
+    else fail(3, "no op", op);
     return 0;
 }
