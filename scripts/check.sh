@@ -6,5 +6,5 @@ ruff check .
 mypy
 python scripts/write_spec.py --check
 python scripts/make_golden.py check
-python -m pytest -m "not slow" tests
-NUMBA_DISABLE_JIT=1 python -m pytest -m "not slow" tests/ops tests/numerics tests/formats
+python -m pytest -n auto -m "not slow" tests
+NUMBA_DISABLE_JIT=1 python -m pytest -n auto -m "not slow" tests/ops tests/numerics tests/formats

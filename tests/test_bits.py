@@ -131,7 +131,7 @@ def _targets() -> list:
     import llvmlite.binding as llvm
 
     has = llvm.get_host_cpu_features()
-    old = [("x86-64", ()), ("nehalem", ("sse4.2", "popcnt")), ("haswell", ("avx2", "fma", "bmi2", "f16c"))]
+    old = [("x86-64", ()), ("haswell", ("avx2", "fma", "bmi2", "f16c"))]
     targets = [pytest.param(llvm.get_host_cpu_name(), id="native")]
     for name, needs in old if platform.machine().lower() in ("x86_64", "amd64") else ():
         missing = [need for need in needs if not has.get(need)]
