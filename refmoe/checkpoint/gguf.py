@@ -9,6 +9,7 @@ Tensors follow each other in some order without overlap, with less than one alig
 import math
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -251,6 +252,12 @@ def _entry(cursor: _Cursor, n: int) -> tuple[str, str, tuple[int, ...], int, int
     row = dims[0] // elements * (size if elements > 1 else 1)
     shape = (*reversed(dims[1:]), row)
     return name, dtype, shape, offset, math.prod(dims) // elements * size
+
+
+def stored_bytes(kind: str, shape: Sequence[int]) -> int:
+    """Bytes of a tensor of a type and a shape in elements."""
+    elements, size = BLOCKS[kind]
+    return math.prod(shape) // elements * size
 
 
 def decimal(value: float) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from refmoe.checkpoint.gguf import Gguf, Value, read_header
+from refmoe.checkpoint.reading import read
 from refmoe.checkpoint.safetensors import TensorInfo
 from refmoe.checkpoint.strict_json import show, some
 from refmoe.errors import CheckpointError, FormatError
@@ -30,6 +31,10 @@ class GgufModel:
     metadata: dict[str, Value]
     tensors: dict[str, TensorInfo]
     files: dict[str, int]
+
+    def numbers(self, name: str) -> np.ndarray:
+        """The values of a tensor in F32."""
+        return read([self.tensors[name]])[0].view("<f4")
 
 
 def choose(directory: Path, names: Iterable[str]) -> Path:

@@ -10,6 +10,7 @@ an entry here keeps its name, and the claims refuse it.
 import dataclasses
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from refmoe.checkpoint.gguf_files import GgufModel
@@ -41,11 +42,25 @@ PROJECTIONS = {part: f"{part}_proj" for part in ("gate", "up", "down")}
 EXPERTS = {"mixtral": ("block_sparse_moe.experts.{e}.", {"gate": "w1", "up": "w3", "down": "w2"}),
            "gpt_oss": ("mlp.experts.", {part: f"{name}[{{e}}]" for part, name in PROJECTIONS.items()})}  # fmt: skip
 SHARED = {"qwen2_moe": "mlp.shared_expert"}
+ALONE = {"exp_probs_b.bias": "mlp.gate.e_score_correction_bias", "attn_sinks.weight": "self_attn.sinks"}
 PAIRED = ("llama", "mistral", "mixtral")  # model types whose q and k rows are stored pair by pair
+SINGLE_ROW = "ffn_gate_inp_shexp"  # a matrix of one row that is stored as a vector
 KEYS, VALUES, BOTH = (f".self_attn.{part}_b_proj.weight" for part in ("k", "v", "kv"))
 _STACK = re.compile(r"ffn_(gate_up|gate|up|down)_exps")
 _ONE = re.compile(r"ffn_(gate|up|down)\.(0|[1-9][0-9]{0,5})")  # experts as single tensors: the oldest Mixtral files
-_SHARED_PART = re.compile(r"ffn_(gate|up|down)_shexp")
+
+
+def experts(arch: str) -> tuple[str, dict[str, str]]:
+    """Where the experts of a layer lie, and what gate, up and down are called there."""
+    return EXPERTS.get(arch, ("mlp.experts.{e}.", PROJECTIONS))
+
+
+@cache
+def stems(arch: str) -> dict[str, str]:
+    """GGUF's stem -> ours inside a layer, of what is one tensor in both."""
+    shared = SHARED.get(arch, "mlp.shared_experts")
+    gates = {"ffn_gate_inp": ROUTERS.get(arch, "mlp.gate"), SINGLE_ROW: "mlp.shared_expert_gate"}
+    return BLOCK | gates | {f"ffn_{part}_shexp": f"{shared}.{name}" for part, name in PROJECTIONS.items()}
 
 
 def renamed(model: GgufModel, config: dict[str, Any]) -> dict[str, TensorInfo]:
@@ -76,7 +91,7 @@ def _named(info: TensorInfo, config: dict[str, Any]) -> Iterator[TensorInfo]:
         return
     layer, (stem, _, kind) = f"model.layers.{inside[1]}.", inside[2].rpartition(".")
     arch = config["model_type"]
-    where, words = EXPERTS.get(arch, ("mlp.experts.{e}.", PROJECTIONS))
+    where, words = experts(arch)
     if kind not in ("weight", "bias"):
         yield info
     elif (stack := _STACK.fullmatch(stem)) and (arch, kind) == ("gpt_oss", "bias"):
@@ -85,22 +100,13 @@ def _named(info: TensorInfo, config: dict[str, Any]) -> Iterator[TensorInfo]:
         yield from _stack(info, layer + where, words, stack[1].split("_"), kind)
     elif one := _ONE.fullmatch(stem):
         yield dataclasses.replace(info, name=f"{layer}{where}{words[one[1]]}.{kind}".format(e=one[2]))
-    elif shared := _SHARED_PART.fullmatch(stem):
-        name = f"{layer}{SHARED.get(arch, 'mlp.shared_experts')}.{PROJECTIONS[shared[1]]}.{kind}"
-        yield dataclasses.replace(info, name=name)
-    elif stem == "ffn_gate_inp":
-        yield dataclasses.replace(info, name=f"{layer}{ROUTERS.get(arch, 'mlp.gate')}.{kind}")
-    elif stem == "ffn_gate_inp_shexp":
-        shape = info.shape if len(info.shape) == 2 else (1, *info.shape)
-        yield dataclasses.replace(info, name=f"{layer}mlp.shared_expert_gate.{kind}", shape=shape)
-    elif (stem, kind) == ("exp_probs_b", "bias"):
-        yield dataclasses.replace(info, name=f"{layer}mlp.gate.e_score_correction_bias")
-    elif (stem, kind) == ("attn_sinks", "weight"):
-        yield dataclasses.replace(info, name=f"{layer}self_attn.sinks")
+    elif inside[2] in ALONE:
+        yield dataclasses.replace(info, name=f"{layer}{ALONE[inside[2]]}")
     elif stem == "attn_qkv":
         yield from _qkv(info, layer, kind, config)
-    elif stem in BLOCK:
-        yield _paired(dataclasses.replace(info, name=f"{layer}{BLOCK[stem]}.{kind}"), stem, config)
+    elif name := stems(arch).get(stem):
+        shape = (1, *info.shape) if stem == SINGLE_ROW and len(info.shape) == 1 else info.shape
+        yield _paired(dataclasses.replace(info, name=f"{layer}{name}.{kind}", shape=shape), stem, config)
     else:
         yield info
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from refmoe.checkpoint.gguf import decimal
 from refmoe.checkpoint.gguf_metadata import Metadata
-from refmoe.checkpoint.reading import read
 from refmoe.config import round32
 
 FREQUENCIES = "rope_freqs.weight"
@@ -77,22 +76,32 @@ def _llama3(m: Metadata, theta: float, size: int) -> dict[str, Any] | None:
     info = m.model.tensors[FREQUENCIES]
     if info.dtype != "F32" or info.shape != (size // 2,):
         raise m.error(FREQUENCIES, f"{size // 2} numbers in F32", f"{list(info.shape)} in {info.dtype}")
-    divisors = read([info])[0].view("<f4").tolist()
-    factor = decimal(max(divisors))
-    if divisors == [1.0] * len(divisors):
+    found = m.model.numbers(FREQUENCIES).tolist()
+    factor = decimal(max(found))
+    if found == [1.0] * len(found):
         return None
-    length = LENGTH
-    turns = [theta ** (-2 * i / size) / (2 * math.pi) for i in range(size // 2)]  # of each pair per position
-    for divisor, turn in zip(divisors, turns, strict=True):
+    length, turns = LENGTH, _turns(theta, size)
+    for divisor, turn in zip(found, turns, strict=True):
         if 1.0 < divisor < factor:
             smooth = (1 / divisor - 1 / factor) / (1 - 1 / factor)
             length = round((LOW + smooth * (HIGH - LOW)) / turn)
             break
     wanted = [_divisor(length * turn, factor) for turn in turns]
-    if not all(math.isclose(a, b, rel_tol=CLOSE) for a, b in zip(divisors, wanted, strict=True)):
+    if not all(math.isclose(a, b, rel_tol=CLOSE) for a, b in zip(found, wanted, strict=True)):
         raise m.error(FREQUENCIES, f"the divisors of llama3 with factors {LOW:g} and {HIGH:g}", "others")
     return {"rope_type": "llama3", "factor": factor, "low_freq_factor": LOW, "high_freq_factor": HIGH,
             "original_max_position_embeddings": length}  # fmt: skip
+
+
+def divisors(spec: dict[str, Any]) -> list[float]:
+    """rope_freqs.weight of a llama3 table (config.rope), as if its factors were LOW and HIGH."""
+    length = spec["original_max_position_embeddings"]
+    return [_divisor(length * turn, spec["factor"]) for turn in _turns(spec["base"], spec["head_dim"])]
+
+
+def _turns(theta: float, size: int) -> list[float]:
+    """Of each pair in one position."""
+    return [theta ** (-2 * i / size) / (2 * math.pi) for i in range(size // 2)]
 
 
 def _divisor(turns: float, factor: float) -> float:

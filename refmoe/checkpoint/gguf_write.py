@@ -10,7 +10,7 @@ import numpy as np
 
 from refmoe.checkpoint.gguf import TYPES
 from refmoe.checkpoint.strict_json import show
-from refmoe.checkpoint.writing import piece, write_pieces
+from refmoe.checkpoint.writing import pieces, write_pieces
 from refmoe.errors import CheckpointError
 
 ALIGNMENT = 32
@@ -21,7 +21,7 @@ CODES = {name: (number, elements, size) for number, (name, elements, size) in TY
 
 def write(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, tuple[str, Sequence[int], Any]]) -> None:
     """Write `name -> (type, shape, data)` in the order given; shape in elements, as NumPy has it; data is a buffer, an
-    array, or a function that returns one.
+    array, or a function that returns one or an iterator over several.
 
     Values of metadata: a str, a list of str, a NumPy array or scalar of the type that is meant, or a Python bool, int
     (u32, i32 below 0) or float (f32). The file appears complete or not at all. CheckpointError when data and shape
@@ -39,13 +39,13 @@ def write(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, tuple[s
     keys = b"".join(_string(key) + _value(path, key, value) for key, value in metadata.items())
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(metadata)) + keys + infos
 
-    def pieces() -> Iterator[Any]:
+    def buffers() -> Iterator[Any]:
         yield head + bytes(-len(head) % ALIGNMENT)
         for name, (_, _, data) in tensors.items():
-            yield piece(path, name, sizes[name], data)
+            yield from pieces(path, name, sizes[name], data)
             yield bytes(-sizes[name] % ALIGNMENT)
 
-    write_pieces(path, pieces())
+    write_pieces(path, buffers())
 
 
 def _string(text: str) -> bytes:

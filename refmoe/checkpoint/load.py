@@ -45,7 +45,7 @@ def load(claims: Claims, progress: Progress | None = None) -> Loaded:
         if read([info])[0].any():
             raise CheckpointError(f"{show(info.file)}: tensor {show(info.name)}: expected zeros (the model has no such "
                                   "bias), found other values")  # fmt: skip
-    found: dict[Key, Any] = {key: _widened(info, vectors[info.name]) for key, info in claims.vectors.items()}
+    found: dict[Key, Any] = {key: widened(info, vectors[info.name]) for key, info in claims.vectors.items()}
     for key, matrix in claims.matrices.items():
         stored = {suffix: parts[info.name] for suffix, info in matrix.parts.items()}
         weight = Weight(matrix.format, matrix.rows, matrix.cols, stored, matrix.params)
@@ -94,7 +94,8 @@ def _named(infos: list[TensorInfo], progress: Progress) -> dict[str, np.ndarray]
     return {info.name: part for info, part in zip(infos, read(infos, progress), strict=True)}
 
 
-def _widened(info: TensorInfo, raw: np.ndarray) -> np.ndarray:
+def widened(info: TensorInfo, raw: np.ndarray) -> np.ndarray:
+    """The f32 values of a stored vector in its shape."""
     if info.dtype == "F32":
         return raw.view("<f4").reshape(info.shape)
     from refmoe.numerics.codecs import bf16_to_f32, f16_to_f32  # here: headers are read without waiting for Numba

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from refmoe.checkpoint.strict_json import open_regular, parse, show, some, what_else
-from refmoe.checkpoint.writing import piece, write_pieces
+from refmoe.checkpoint.writing import pieces, write_pieces
 from refmoe.errors import CheckpointError
 
 DTYPE_BITS = {
@@ -182,10 +182,10 @@ def write(
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
 
-    def pieces() -> Iterator[Any]:
+    def buffers() -> Iterator[Any]:
         yield len(text).to_bytes(8, "little") + text
         for name in order:
             begin, end = header[name]["data_offsets"]
-            yield piece(path, name, end - begin, tensors[name][2])
+            yield from pieces(path, name, end - begin, tensors[name][2])
 
-    write_pieces(path, pieces())
+    write_pieces(path, buffers())

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from refmoe.checkpoint.strict_json import show
 from refmoe.errors import CheckpointError
 
 
-def write_pieces(path: Path, pieces: Iterable[Any]) -> None:
+def write_pieces(path: Path, buffers: Iterable[Any]) -> None:
     """Write buffers one after the other; each is asked for when its turn comes.
 
     The file appears under its name complete or not at all; a device or pipe is written to, never replaced.
@@ -25,7 +25,7 @@ def write_pieces(path: Path, pieces: Iterable[Any]) -> None:
     stream = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
     try:
         with open(path if stream else temporary, "wb", buffering=0) as file:
-            for one in pieces:
+            for one in buffers:
                 _put(file, one)
         if not stream:
             os.replace(temporary, target)
@@ -37,16 +37,19 @@ def write_pieces(path: Path, pieces: Iterable[Any]) -> None:
         raise
 
 
-def piece(path: Path, name: str, size: int, data: Any) -> memoryview:
-    """The bytes of a tensor: data is a buffer, an array, or a function that returns one. CheckpointError unless there
-    are `size` of them."""
-    data = data() if callable(data) else data
-    if isinstance(data, np.ndarray):
-        data = np.ascontiguousarray(data).reshape(-1).view(np.uint8).data
-    buffer = memoryview(data).cast("B")
-    if len(buffer) != size:
-        raise CheckpointError(f"{show(path)}: tensor {show(name)} needs {size} bytes, data has {len(buffer)}")
-    return buffer
+def pieces(path: Path, name: str, size: int, data: Any) -> Iterator[memoryview]:
+    """The bytes of a tensor: data is a buffer, an array, or a function that returns one or an iterator over several.
+    CheckpointError unless there are `size` of them."""
+    data, done = data() if callable(data) else data, 0
+    for one in data if isinstance(data, Iterator) else (data,):
+        one = np.ascontiguousarray(one).reshape(-1).view(np.uint8).data if isinstance(one, np.ndarray) else one
+        buffer = memoryview(one).cast("B")
+        done += len(buffer)
+        if done > size:
+            break
+        yield buffer
+    if done != size:
+        raise CheckpointError(f"{show(path)}: tensor {show(name)} needs {size} bytes, data has {done}")
 
 
 def _put(file: FileIO, data: Any) -> None:

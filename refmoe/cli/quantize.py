@@ -9,9 +9,10 @@ from refmoe.cli import _shared
 
 @click.command("quantize")
 @_shared.model_option
-@click.option("-o", "--output", required=True, type=click.Path(file_okay=False), help="New folder for the result.")
+@click.option("-o", "--output", required=True, type=click.Path(),
+              help="New folder for the result; for a GGUF format a new file that ends in .gguf.")
 @click.option("--format", "target", required=True, metavar="NAME",
-              help="int4-g32, int4-g128, int4-g128-asym, int8, fp8 or mxfp4.")
+              help="int4-g32, int4-g128, int4-g128-asym, int8, fp8 or mxfp4; as GGUF q8_0, q4_0, q4_k or bf16.")
 @click.option("--experts-only", is_flag=True, help="Only the experts; attention and the rest stay as they are.")
 @_shared.json_option
 def command(location, output, target, experts_only, as_json):
@@ -20,8 +21,10 @@ def command(location, output, target, experts_only, as_json):
     \b
     refmoe quantize -m DIR -o OUT --format int4-g32 --experts-only
     refmoe quantize -m DIR -o OUT --format fp8
+    refmoe quantize -m DIR -o OUT.gguf --format q4_k
 
-    One output file is in memory at a time. A run that was stopped goes on where it was when started again.
+    One output file is in memory at a time, of a GGUF file one matrix. A run that was stopped goes on where it was when
+    started again; a GGUF file is begun again.
     """
     _shared.prepare(None)
     from refmoe import quantize
@@ -41,6 +44,7 @@ def _text(report) -> str:
                      f"{sum(e.before for e in mine):>16,}{sum(e.after for e in mine):>16,}")  # fmt: skip
     for stem, reason in list(report.kept.items())[:5]:
         lines.append(f"kept as it was: {stem}: {reason}")
+    lines += report.notes
     if report.left_out:
         lines.append(f"{len(report.left_out)} tensors left out, which no forward pass uses")
     lines.append(f"{report.output}: {report.after:,} bytes, {report.after / max(report.before, 1):.3f} of the source")

@@ -1,102 +1,42 @@
-"""rewrite - stream a checkpoint through an encoder, shard by shard.
+"""rewrite - stream a checkpoint through an encoder into safetensors, shard by shard.
 
-Matrices of the layers are encoded, but not routers and gates of shared experts, and with experts_only nothing but the
-experts. Everything else is copied as it is stored; a matrix that is neither copied nor encoded (an encoded source,
-experts only) is written as bfloat16. Tensors that the program ignores are left out. A shard appears complete or not at
-all; the file STATE says which are done and with what, so that a run that was stopped goes on; config.json comes last.
+What is encoded says plan. A shard appears complete or not at all; the file STATE says which are done and with what, so
+that a run that was stopped goes on; config.json comes last.
 """
 
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from refmoe import checkpoint, formats, program
-from refmoe.checkpoint.matrices import Matrix
+from refmoe import checkpoint, program
 from refmoe.checkpoint.safetensors import TensorInfo
 from refmoe.errors import CheckpointError, UsageError
-from refmoe.quantize.encoders import Parts, plain
-from refmoe.quantize.targets import TARGETS, Target
-from refmoe.weight import Weight
+from refmoe.quantize.plan import Entry, Item, Progress, Report, decoded, entry, items
+from refmoe.quantize.targets import GGUF, KEPT, Target
 
 SHARD = 2 << 30  # bytes of one output file, about
 STATE, REPORT = ".refmoe-quantize.json", "refmoe_quantize.json"
-KEPT = ("router", "s_weight")  # roles that engines keep plain
 COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "tiktoken.model", "vocab.json",
               "merges.txt", "special_tokens_map.json", "added_tokens.json", "generation_config.json",
               "chat_template.jinja", "chat_template.json")  # fmt: skip
-Progress = Callable[[int, int], object]
 
 
-@dataclass
-class Entry:
-    """One encoded matrix: relative root mean square error, largest error, bytes before and after."""
-
-    name: str
-    role: str
-    shape: list[int]
-    relative_error: float
-    largest_error: float
-    before: int
-    after: int
-
-
-@dataclass
-class Report:
-    """What was written. `kept` maps stems that stayed plain although they could have been encoded to reasons."""
-
-    target: str
-    output: str
-    entries: list[Entry] = field(default_factory=list)
-    kept: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
-    before: int = 0
-    after: int = 0
-    resumed: int = 0
-
-    def facts(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
-
-class Item(NamedTuple):
-    """One thing to write: `stem` and `role`; a matrix with the encoder to use (None: bytes are copied), or a tensor."""
-
-    stem: str
-    role: str
-    matrix: Matrix | None
-    encode: Callable[[np.ndarray], Parts] | None
-    infos: tuple[TensorInfo, ...]
-
-    @property
-    def size(self) -> int:
-        """Stored bytes of the source: what the output file has at most, about."""
-        return sum(info.nbytes for info in self.infos)
-
-
-def run(location: Any, output: str | Path, target: str, experts_only: bool = False,
-        progress: Progress | None = None) -> Report:  # fmt: skip
-    """Quantize a checkpoint. UsageError for arguments, CheckpointError for files, in one line."""
-    if target not in TARGETS:
-        raise UsageError(f"format: expected one of {', '.join(TARGETS)}, found {str(target)[:40]!r}")
-    opened = checkpoint.open(location)
-    built = program.build(opened.config, opened.source)
-    claims = checkpoint.claim(opened, built)
-    folder, report = Path(output), Report(target, str(output))
-    items = list(_items(claims, built, TARGETS[target], experts_only, report))
-    if not any(item.encode is TARGETS[target].encode for item in items):
-        some = next(iter(report.kept.values()), "no experts" if experts_only else "no matrices")
-        raise UsageError(f"format: {target} fits no matrix of this model: {some}")
-    shards = _shards(items)
-    state = _begin(folder, opened, {"source": opened.digest(), "target": target, "experts_only": experts_only,
+def run(opened: checkpoint.Checkpoint, built: program.Program, claims: checkpoint.Claims, folder: Path, target: Target,
+        experts_only: bool, progress: Progress | None) -> Report:  # fmt: skip
+    """Write the folder. UsageError for arguments, CheckpointError for files, in one line."""
+    report = Report(target.name, str(folder))
+    planned = _all(claims, target, experts_only, report)
+    shards = _shards(planned)
+    state = _begin(folder, opened, {"source": opened.digest(), "target": target.name, "experts_only": experts_only,
                                     "shards": len(shards)})  # fmt: skip
-    total, done = sum(item.size for item in items), 0
+    total, done = sum(item.size for item in planned), 0
     report.before, where = total, dict[str, str]()
     report.left_out = dict(claims.ignored)
     for number, shard in enumerate(shards, start=1):
@@ -104,7 +44,7 @@ def run(location: Any, output: str | Path, target: str, experts_only: bool = Fal
         if name in state["done"] and (folder / name).is_file():
             report.resumed += 1
         else:
-            entries = _write(folder / name, shard, TARGETS[target],
+            entries = _write(folder / name, shard, target,
                              lambda count, base=done: progress and progress(base + count, total))  # fmt: skip
             state["done"][name] = [asdict(entry) for entry in entries]
             (folder / STATE).write_text(json.dumps(state), "utf-8")
@@ -114,42 +54,24 @@ def run(location: Any, output: str | Path, target: str, experts_only: bool = Fal
         done += sum(item.size for item in shard)
         if progress:
             progress(done, total)
-    _finish(folder, opened, built, TARGETS[target], report, where)
+    _finish(folder, opened, built, target, report, where)
     return report
 
 
-def _items(claims: Any, built: program.Program, target: Target, experts_only: bool, report: Report) -> Iterator[Item]:
-    """Everything to write, in the order of the program; a tensor that two roles share comes once."""
-    seen: set[str] = set()
-    for (role, layer, expert), matrix in claims.matrices.items():
-        suffix, first = next(iter(matrix.parts.items()))
-        stem, infos = first.name.removesuffix(suffix), tuple(matrix.parts.values())
-        if stem in seen:
-            continue
-        seen.add(stem)
-        if first.parts or first.name.endswith("]"):
-            raise UsageError(f"{built.arch}: {first.name}: experts stored as one stack cannot be written again")
-        stored_plain = suffix == ".weight" and len(infos) == 1 and matrix.format in ("f32", "bf16", "f16")
-        chosen = layer is not None and role not in KEPT and (expert is not None or not experts_only)
-        if chosen and matrix.cols % target.multiple:
-            report.kept[stem] = f"{matrix.cols} columns, no multiple of {target.multiple}"
-            chosen = False
-        encode = target.encode if chosen else None if stored_plain else plain
-        yield Item(stem, role, matrix, encode, infos)
-    for (role, _, _), info in claims.vectors.items():
-        if info.parts or info.name.endswith("]"):
-            raise UsageError(f"{built.arch}: {info.name}: tensors stored as one stack cannot be written again")
-        if info.name not in seen:
-            seen.add(info.name)
-            yield Item(info.name, role, None, None, (info,))
-    for name, (info, _) in claims.copies.items():
-        yield Item(name, "copy", None, None, (info,))
+def _all(claims: checkpoint.Claims, target: Target, experts_only: bool, report: Report) -> list[Item]:
+    """Everything to write, copies of other tensors too."""
+    found = items(claims, target, experts_only, report)
+    found += [Item(name, ("copy", None, None), None, None, (info,)) for name, (info, _) in claims.copies.items()]
+    if stack := next((item for item in found if item.stem.endswith("]")), None):
+        raise UsageError(f"format: {stack.stem}: experts stored as one stack are only written as GGUF: expected "
+                         f"{', '.join(GGUF)}, found {target.name}")  # fmt: skip
+    return found
 
 
-def _shards(items: list[Item]) -> list[list[Item]]:
+def _shards(planned: list[Item]) -> list[list[Item]]:
     shards: list[list[Item]] = [[]]
     size = 0
-    for item in items:
+    for item in planned:
         if shards[-1] and size + item.size > SHARD:
             shards.append([])
             size = 0
@@ -200,16 +122,10 @@ class _Shard:
         return self.parts.pop(name)
 
     def _encode(self, item: Item) -> None:
-        matrix = item.matrix
-        raws = checkpoint.read(list(item.infos))
-        stored = dict(zip(matrix.parts, raws, strict=True))  # type: ignore[union-attr]
-        w = formats.decode(Weight(matrix.format, matrix.rows, matrix.cols, stored, matrix.params))  # type: ignore[union-attr]
-        if not np.isfinite(w).all():
-            first = item.infos[0]
-            raise CheckpointError(f"{first.file}: {first.name}: expected finite weights, found nan or inf")
+        w = decoded(item)
         parts = item.encode(w)  # type: ignore[misc]
         self.parts |= {item.stem + suffix: array for suffix, (_, array) in parts.items()}
-        self.entries.append(_entry(item, w, parts, self.target))
+        self.entries.append(entry(item, w, parts, self.target, item.size))
         self._step(item.size)
 
     def _step(self, count: int) -> None:
@@ -217,25 +133,9 @@ class _Shard:
         self.count(self.done)
 
 
-def _entry(item: Item, w: np.ndarray, parts: Parts, target: Target) -> Entry:
-    """How far the encoded matrix is from the source, by the format's own decode."""
-    params: dict[str, Any]
-    format, params = ("bf16", {}) if item.encode is plain else (target.format, target.params)
-    suffixes = formats.get(format).suffixes
-    kinds = {suffix: dtype for suffix, (dtype, _) in parts.items()}
-    stored = {suffix: np.ascontiguousarray(array).reshape(-1).view(np.uint8) for suffix, (_, array) in parts.items()
-              if suffix in (*suffixes, ".weight_zero_point")}  # fmt: skip
-    back = formats.decode(Weight(format, w.shape[0], w.shape[1], stored, params | kinds))
-    error = back.astype(np.float64) - w
-    size = float(np.sqrt((w.astype(np.float64) ** 2).sum()))
-    relative = float(np.sqrt((error**2).sum())) / size if size else 0.0
-    return Entry(item.stem, item.role, list(w.shape), relative, float(abs(error).max()), item.size,
-                 sum(array.nbytes for _, array in parts.values()))  # fmt: skip
-
-
-def _write(path: Path, items: list[Item], target: Target, count: Any) -> list[Entry]:
+def _write(path: Path, planned: list[Item], target: Target, count: Any) -> list[Entry]:
     shard, tensors, known = _Shard(target, count), dict[str, tuple[str, Any, Any]](), dict[Any, Any]()
-    for item in items:
+    for item in planned:
         if item.encode is None:
             for info in item.infos:
                 tensors[info.name] = (info.dtype, info.shape, partial(shard.copy, info))
@@ -262,7 +162,7 @@ def _finish(folder: Path, opened: checkpoint.Checkpoint, built: program.Program,
     encoded = {entry.name for entry in report.entries if entry.role not in KEPT}
     config = {key: value for key, value in opened.config.items()
               if key not in ("quantization_config", "compression_config", "auto_map")}  # fmt: skip
-    config["quantization_config"] = target.config(_plain(built, encoded, target))
+    config["quantization_config"] = target.config(_plain(built, encoded, target))  # type: ignore[misc]
     try:
         index = {"metadata": {"total_size": report.after}, "weight_map": dict(sorted(where.items()))}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n", "utf-8")

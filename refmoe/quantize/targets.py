@@ -5,6 +5,8 @@ int4-g128-asym       the same with zero points
 int8                 compressed-tensors pack-quantized, symmetric, one bf16 scale for each row
 fp8                  e4m3, one f32 scale for 128 x 128 weights, as DeepSeek-V3 and Qwen3 FP8 files
 mxfp4                compressed-tensors mxfp4-pack-quantized, a power of two for 32 weights of a row
+q8_0, q4_0, q4_k     one GGUF file with blocks of 32 or (q4_k) 256 weights of a row
+bf16                 one GGUF file, nothing encoded
 """
 
 from collections.abc import Callable
@@ -14,19 +16,29 @@ from typing import Any
 
 import numpy as np
 
-from refmoe.quantize.encoders import Parts, fp8_block, int_packed, mxfp4
+from refmoe.quantize.blocks import q4_0, q4_k, q8_0
+from refmoe.quantize.encoders import Parts, fp8_block, int_packed, mxfp4, plain
+
+KEPT = ("router", "s_weight")  # roles that engines keep plain
+SPLIT = ("wkv_b",)  # also plain in GGUF: it lies there in two halves, one of them turned round
 
 
 @dataclass(frozen=True)
 class Target:
-    """One encoding. `multiple`: what the number of columns must be a multiple of; others are left as they are."""
+    """One encoding. `multiple`: what the number of columns must be a multiple of; others are left as they are.
+    `config`: patterns of modules that are left plain -> quantization_config; None for GGUF."""
 
     name: str
     format: str
     params: dict[str, Any]
     multiple: int
     encode: Callable[[np.ndarray], Parts]
-    config: Callable[[list[str]], dict[str, Any]]  # patterns of modules that are left plain -> quantization_config
+    config: Callable[[list[str]], dict[str, Any]] | None = None
+
+    def wants(self, role: str, layer: int | None, expert: int | None, experts_only: bool) -> bool:
+        """True for matrices that are encoded, if their columns fit."""
+        kept = KEPT if self.config else KEPT + SPLIT
+        return layer is not None and role not in kept and (expert is not None or not experts_only)
 
 
 def _compressed(layout: str, weights: dict[str, Any]) -> Callable[[list[str]], dict[str, Any]]:
@@ -64,4 +76,9 @@ TARGETS = {target.name: target for target in (
     Target("mxfp4", "mxfp4_packed", {}, 32, mxfp4,
            _compressed("mxfp4-pack-quantized", {"num_bits": 4, "type": "float", "symmetric": True, "strategy": "group",
                                                 "group_size": 32, "scale_dtype": "torch.uint8"})),
+    Target("q8_0", "q8_0", {}, 32, q8_0),
+    Target("q4_0", "q4_0", {}, 32, q4_0),
+    Target("q4_k", "q4_k", {}, 256, q4_k),
+    Target("bf16", "bf16", {}, 1, plain),
 )}  # fmt: skip
+GGUF = [name for name, target in TARGETS.items() if target.config is None]
