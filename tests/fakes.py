@@ -8,7 +8,7 @@ import numpy as np
 
 from refmoe import checkpoint, detokenize, program, text
 from refmoe.model import Model
-from refmoe.numerics import counter
+from refmoe.numerics import codecs, counter
 
 SHARED = text.Path(__file__).parents[2] / "shared"  # published data beside the repository, where there is any
 
@@ -120,13 +120,18 @@ TINY = {
 
 def write_checkpoint(folder, **config):
     """A random Mixtral of some 20,000 parameters in f32, without a tokenizer."""
+    return random_checkpoint(folder, TINY | config)
+
+
+def random_checkpoint(folder, config, dtype="F32", scale=0.3):
+    """Random weights for a config, stored as `dtype`."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = TINY | config
     tensors = {}
     for number, expected in enumerate(program.build(config, "config.json").expected()):
         name = expected.tensor.name + (".weight" if expected.tensor.kind == "matrix" else "")
-        values = counter.fill_normal(number, 0, int(np.prod(expected.shape)), 0.3)
-        tensors[name] = ("F32", expected.shape, values + np.float32(expected.tensor.kind == "vector"))
+        values = counter.fill_normal(number, 0, int(np.prod(expected.shape)), scale)
+        values += np.float32(expected.tensor.kind == "vector")
+        tensors[name] = (dtype, expected.shape, codecs.f32_to_bf16(values) if dtype == "BF16" else values)
     checkpoint.write(folder / "model.safetensors", tensors, {})
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder

@@ -8,14 +8,15 @@ import tiny
 from click.testing import CliRunner
 
 import refmoe
-from refmoe import checkpoint, formats, info, program, quantize
+from refmoe import checkpoint, formats, info, quantize
 from refmoe.cli.quantize import command
 from refmoe.errors import CheckpointError, UsageError
-from refmoe.numerics import codecs, counter
+from refmoe.numerics import counter
 from refmoe.quantize import encoders
 from refmoe.quantize import rewrite as run
 from refmoe.quantize.targets import GGUF, TARGETS
 from refmoe.weight import Weight
+from tests import fakes
 
 CONFIG = {
     "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "vocab_size": 96, "hidden_size": 256,
@@ -27,29 +28,18 @@ CONFIG = {
 }  # fmt: skip
 
 
-def checkpoint_of(folder, config):
-    """A random checkpoint in bf16."""
-    tensors = {}
-    for _, _, _, tensor, shape in program.build(config).expected():
-        name = tensor.name + (".weight" if tensor.kind == "matrix" else "")
-        values = counter.fill_normal(1, counter.stream_of(name), int(np.prod(shape)), 0.1).reshape(shape)
-        tensors[name] = ("BF16", shape, codecs.f32_to_bf16(values))
-    checkpoint.write(folder / "model.safetensors", tensors, {"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config))
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A model whose widths all encodings fit."""
+    folder = fakes.random_checkpoint(tmp_path_factory.mktemp("source"), CONFIG, "BF16", 0.1)
     (folder / "generation_config.json").write_text('{"eos_token_id": 2}')
     return folder
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """A model whose widths all encodings fit."""
-    return checkpoint_of(tmp_path_factory.mktemp("source"), CONFIG)
-
-
-@pytest.fixture(scope="module")
 def sparse(tmp_path_factory):
     """The same with experts in every layer, as GGUF has it."""
-    return checkpoint_of(tmp_path_factory.mktemp("sparse"), CONFIG | {"mlp_only_layers": []})
+    return fakes.random_checkpoint(tmp_path_factory.mktemp("sparse"), CONFIG | {"mlp_only_layers": []}, "BF16", 0.1)
 
 
 HEADS = {"q8_0": (34, 2), "q4_0": (18, 2), "q4_k": (144, 16)}  # bytes of a block, and of the scales in front of it
