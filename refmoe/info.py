@@ -11,6 +11,7 @@ from refmoe.checkpoint.directory import gguf_file, inside
 from refmoe.checkpoint.safetensors import DTYPE_BITS
 from refmoe.config.quantization import Quantization
 from refmoe.errors import ConfigError
+from refmoe.quantize import sizes
 
 
 def _config_of(location: str | os.PathLike[str] | None) -> Path:
@@ -56,7 +57,8 @@ def describe(location: str | os.PathLike[str] | None) -> dict[str, Any]:
     None when the directory holds no weights; then nothing about tensors was checked, and `bytes_per_token_bf16` says
     what they would cost in bf16. memory: bytes of the weights (`weights_as`: "stored", or without weights as what they
     are estimated) and of the cache of one sequence that fills the context, in both of its types. quantised: the method
-    and the encodings the config names, or None. suggested_sampling: what generation_config.json suggests.
+    and the encodings the config names, or None. quantize: for each encoding that `refmoe quantize` could write, bytes of
+    all weights then (`weights`, or with `experts_only`). suggested_sampling: what generation_config.json suggests.
     """
     built = program_of(location)
     path, weights = place(location)
@@ -64,11 +66,12 @@ def describe(location: str | os.PathLike[str] | None) -> dict[str, Any]:
     facts["quantised"] = _encodings(built.quantization)
     facts["suggested_sampling"] = suggested.sampling(path) if path.is_dir() else {}
     if not weights:
-        facts["memory"] = _memory(built, *_estimate(built))
+        facts |= {"memory": _memory(built, *_estimate(built)), "quantize": sizes.planned(built)}
         return facts | {"weights": None, "bytes_per_token_bf16": round(built.bytes_per_token(2.0))}
     opened = checkpoint.open(location)
     claims = checkpoint.claim(opened, built)
     facts["memory"] = _memory(built, sum(claims.nbytes.values()) - claims.nbytes["ignored"], "stored")
+    facts["quantize"] = sizes.planned(built, claims)
     if path.is_file():
         facts["metadata"] = dict(opened.metadata_report)
     return facts | {"weights": _weights(opened, built, claims)}

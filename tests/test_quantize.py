@@ -80,6 +80,8 @@ def test_the_result_runs_and_stays_close(source, sparse, tmp_path, name):
     assert report.after < 0.75 * report.before and not report.kept
     assert {entry.role for entry in report.entries} == {"wq", "wk", "wv", "wo", "e_gate", "e_up", "e_down", *dense}
     assert all(0 < entry.relative_error < 0.15 for entry in report.entries)
+    for way in (source, source / "config.json"):  # the sizes that info states, with and without headers
+        assert info.describe(way)["quantize"][name]["weights"] == report.after
     facts = info.describe(out)
     assert facts["weights"]["roles"]["router"]["formats"] == ["f32" if name in GGUF else "bf16"]
     assert facts["weights"]["roles"]["e_up"]["formats"] == [TARGETS[name].format]
@@ -95,6 +97,7 @@ def test_the_result_runs_and_stays_close(source, sparse, tmp_path, name):
 def test_experts_only_and_from_an_encoded_source(source, tmp_path):
     report = quantize.run(source, tmp_path / "experts", "int4-g32", experts_only=True)
     assert {entry.role for entry in report.entries} == {"e_gate", "e_up", "e_down"}
+    assert info.describe(source)["quantize"]["int4-g32"]["experts_only"] == report.after
     config = json.loads((tmp_path / "experts" / "config.json").read_text())
     ignored = config["quantization_config"]["ignore"]
     assert "lm_head" in ignored and any("self_attn" in word for word in ignored)

@@ -45,6 +45,7 @@ def _text(facts: dict) -> str:
     ]  # fmt: skip
     lines = [f"{name:<20} {value}" for name, value in rows]
     lines += _weight_lines(weights) if weights else _no_weight_lines(facts)
+    lines += _quantize_lines(facts["quantize"])
     assumed = {k: reason for k, (status, reason) in facts["config"].items() if status == "assumed"}
     ignored = {k: reason for k, (status, reason) in facts["config"].items() if status == "ignored"}
     metadata = facts.get("metadata", {})  # of a GGUF file
@@ -79,6 +80,16 @@ def _memory(facts: dict) -> str:
     weights = "of weights" if need["weights_as"] == "stored" else f"of weights if they were {need['weights_as']}"
     return (f"{_size(need['weights'])} {weights}; {_size(need['cache_f32'])} of cache in f32, "
             f"{_size(need['cache_bf16'])} in bf16, for a sequence of {facts['context']:,} tokens")  # fmt: skip
+
+
+def _quantize_lines(targets: dict) -> list[str]:
+    """The sizes after `refmoe quantize`."""
+    lines = []
+    for name, found in targets.items():
+        ways = [f"{_size(found[way])}{words}" for way, words in (("weights", ""), ("experts_only", " (only the experts)"))
+                if way in found]  # fmt: skip
+        lines.append(f"  {name:<18} {', '.join(ways)}")
+    return ["weights after refmoe quantize --format", *lines] if lines else []
 
 
 def _no_weight_lines(facts: dict) -> list[str]:

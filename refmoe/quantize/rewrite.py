@@ -18,8 +18,9 @@ import numpy as np
 from refmoe import checkpoint, program
 from refmoe.checkpoint.safetensors import TensorInfo
 from refmoe.errors import CheckpointError, UsageError
+from refmoe.quantize.encoders import plain
 from refmoe.quantize.plan import Entry, Item, Progress, Report, decoded, entry, items
-from refmoe.quantize.targets import GGUF, KEPT, Target
+from refmoe.quantize.targets import GGUF, KEPT, Target, stored
 
 SHARD = 2 << 30  # bytes of one output file, about
 STATE, REPORT = ".refmoe-quantize.json", "refmoe_quantize.json"
@@ -134,26 +135,18 @@ class _Shard:
 
 
 def _write(path: Path, planned: list[Item], target: Target, count: Any) -> list[Entry]:
-    shard, tensors, known = _Shard(target, count), dict[str, tuple[str, Any, Any]](), dict[Any, Any]()
+    shard, tensors = _Shard(target, count), dict[str, tuple[str, Any, Any]]()
     for item in planned:
         if item.encode is None:
             for info in item.infos:
                 tensors[info.name] = (info.dtype, info.shape, partial(shard.copy, info))
             continue
-        shape_of = (item.encode, item.matrix.rows, item.matrix.cols)  # type: ignore[union-attr]
-        if shape_of not in known:
-            known[shape_of] = _shapes(*shape_of)
-        for suffix, (dtype, shape) in known[shape_of].items():
+        used = "bf16" if item.encode is plain else target.name
+        for suffix, (dtype, shape, _) in stored(used, item.matrix.rows, item.matrix.cols).items():  # type: ignore[union-attr]
             name = item.stem + suffix
             tensors[name] = (dtype, shape, partial(shard.part, item, name))
     checkpoint.write(path, tensors, {"format": "pt"})
     return shard.entries
-
-
-def _shapes(encode: Any, rows: int, cols: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Types and shapes of the parts, from an encoding of zeros: never at odds with the encoder."""
-    parts = encode(np.zeros((rows, cols), np.float32))
-    return {suffix: (dtype, array.shape) for suffix, (dtype, array) in parts.items()}
 
 
 def _finish(folder: Path, opened: checkpoint.Checkpoint, built: program.Program, target: Target, report: Report,

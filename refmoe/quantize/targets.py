@@ -11,11 +11,12 @@ bf16                 one GGUF file, nothing encoded
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
+from refmoe import formats
 from refmoe.quantize.blocks import q4_0, q4_k, q8_0
 from refmoe.quantize.encoders import Parts, fp8_block, int_packed, mxfp4, plain
 
@@ -82,3 +83,17 @@ TARGETS = {target.name: target for target in (
     Target("bf16", "bf16", {}, 1, plain),
 )}  # fmt: skip
 GGUF = [name for name, target in TARGETS.items() if target.config is None]
+
+
+@cache
+def stored(name: str, rows: int, cols: int) -> dict[str, tuple[str, tuple[int, ...], int]]:
+    """suffix -> (dtype, shape, bytes of an element) of what a target's `encode` makes of a matrix."""
+    target = TARGETS[name]
+    module = formats.get(target.format)
+    settings = {key: target.params[key] for key in getattr(module, "params", ())}
+    shapes: dict[str, Any] = module.stored_shapes(rows, cols, **settings)
+    found = {}
+    for suffix, (dtype, array) in target.encode(np.zeros((1, target.multiple), np.float32)).items():
+        choices = shapes[suffix] if isinstance(shapes[suffix], list) else [shapes[suffix]]
+        found[suffix] = dtype, next(shape for shape in choices if shape is not None), array.itemsize
+    return found
