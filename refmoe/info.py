@@ -57,8 +57,8 @@ def describe(location: str | os.PathLike[str] | None) -> dict[str, Any]:
     None when the directory holds no weights; then nothing about tensors was checked, and `bytes_per_token_bf16` says
     what they would cost in bf16. memory: bytes of the weights (`weights_as`: "stored", or without weights as what they
     are estimated) and of the cache of one sequence that fills the context, in both of its types. quantised: the method
-    and the encodings the config names, or None. quantize: for each encoding that `refmoe quantize` could write, bytes of
-    all weights then (`weights`, or with `experts_only`). suggested_sampling: what generation_config.json suggests.
+    and the encodings the config names, or None. quantize: for each encoding that `refmoe quantize` could write, the
+    bytes of all weights then (`weights`, or with `experts_only`). suggested_sampling: what generation_config.json says.
     """
     built = program_of(location)
     path, weights = place(location)

@@ -84,10 +84,9 @@ def _memory(facts: dict) -> str:
 
 def _quantize_lines(targets: dict) -> list[str]:
     """The sizes after `refmoe quantize`."""
-    lines = []
+    lines, words = [], {"weights": "", "experts_only": " (only the experts)"}
     for name, found in targets.items():
-        ways = [f"{_size(found[way])}{words}" for way, words in (("weights", ""), ("experts_only", " (only the experts)"))
-                if way in found]  # fmt: skip
+        ways = [f"{_size(count)}{words[way]}" for way, count in found.items()]
         lines.append(f"  {name:<18} {', '.join(ways)}")
     return ["weights after refmoe quantize --format", *lines] if lines else []
 

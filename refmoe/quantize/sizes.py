@@ -64,7 +64,8 @@ def _size(kinds: Counter[_Kind], target: Target, experts_only: bool) -> int:
     for kind, count in kinds.items():
         encoded = kind.matrix and target.wants(kind.role, kind.layer, kind.expert, experts_only)
         if encoded and kind.shape[1] % target.multiple == 0:
-            size, any_encoded = sum(prod(shape) * each for _, shape, each in stored(target.name, *kind.shape).values()), True
+            parts, any_encoded = stored(target.name, *kind.shape).values(), True
+            size = sum(prod(shape) * each for _, shape, each in parts)
         else:
             wide = target.config is None and (not kind.matrix or kind.role in KEPT)
             size = prod(kind.shape) * (4 if wide else kind.plain)
