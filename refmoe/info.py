@@ -10,7 +10,7 @@ from refmoe import checkpoint, formats, program, program_text, suggested
 from refmoe.checkpoint.directory import gguf_file, inside
 from refmoe.checkpoint.safetensors import DTYPE_BITS
 from refmoe.config.quantization import Quantization
-from refmoe.errors import ConfigError
+from refmoe.errors import ConfigError, FormatError
 from refmoe.quantize import sizes
 
 
@@ -66,7 +66,10 @@ def describe(location: str | os.PathLike[str] | None) -> dict[str, Any]:
     facts["quantised"] = _encodings(built.quantization)
     facts["suggested_sampling"] = suggested.sampling(path) if path.is_dir() else {}
     if not weights:
-        facts |= {"memory": _memory(built, *_estimate(built)), "quantize": sizes.planned(built)}
+        try:
+            facts |= {"memory": _memory(built, *_estimate(built)), "quantize": sizes.planned(built)}
+        except FormatError as problem:  # an encoding that the matrices do not fit
+            raise ConfigError(f"{path}: quantization_config: {problem}") from None
         return facts | {"weights": None, "bytes_per_token_bf16": round(built.bytes_per_token(2.0))}
     opened = checkpoint.open(location)
     claims = checkpoint.claim(opened, built)

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from refmoe import checkpoint, info
 from refmoe.cli import main
 from refmoe.cli.info import _size
+from refmoe.errors import ConfigError
 from refmoe.program import supported
 
 MODELS = json.loads((tiny.ROOT / "golden" / "published" / "parameter_counts.json").read_text("utf-8"))["models"]
@@ -108,6 +109,14 @@ def test_not_a_config(tmp_path):
                               (tmp_path / "none.json", "no such directory"), (tmp_path, "no such file")):  # fmt: skip
         result = CliRunner().invoke(main, ["info", "-m", str(location)])
         assert result.exit_code == 1 and message in result.stderr and result.stdout == ""
+
+
+def test_an_encoding_that_does_not_fit(tmp_path):
+    config = json.loads((tiny.TINY / "mixtral" / "config.json").read_text("utf-8"))
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(config | {"quantization_config": {"quant_method": "mxfp4"}}), "utf-8")
+    with pytest.raises(ConfigError, match=r"a\.json: quantization_config: 40 columns, expected a multiple of 32"):
+        info.describe(path)
 
 
 @pytest.mark.shared

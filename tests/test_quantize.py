@@ -140,6 +140,9 @@ def test_what_cannot_be_done_is_one_line(source, tmp_path):
         ((source, tmp_path / "x", "int3"), UsageError, "format: expected one of int4-g32"),
         ((tiny.TINY / "mixtral", tmp_path / "x", "int4-g32"), UsageError, "fits no matrix of this model"),
         ((tiny.TINY / "llama", tmp_path / "x", "int8", True), UsageError, "no experts"),
+        ((tiny.TINY / "gpt_oss", tmp_path / "x", "int8"), UsageError,
+         r"gate_up_proj\[0\]: experts stored as one stack are only written as GGUF: expected q8_0, .*, found int8"),
+        ((source, tmp_path / "x", "q8_0"), UsageError, "output: expected a new file that ends in .gguf for q8_0"),
     ):
         with pytest.raises(error, match=message):
             quantize.run(*arguments)
