@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +49,14 @@ class Program(Tables):
     arch: str = ""
     config_report: dict[str, tuple[str, str]] = field(default_factory=dict)  # key -> (used|ignored|assumed, reason)
     quantization: Quantization | None = None  # the encodings in which matrices may be stored
+
+    @cached_property
+    def points(self) -> dict[str, tuple[str, str]]:
+        """Every result of one pass, in order of execution: name -> (op, symbolic shape)."""
+        parts = [("", self.head), *((f"layers.{n}.", self.blocks[kind]) for n, kind in enumerate(self.kinds)),
+                 ("", self.tail)]  # fmt: skip
+        return {prefix + out: (step.op, shape) for prefix, steps in parts for step in steps
+                for out, shape in zip(step.out, step.shapes, strict=True)}  # fmt: skip
 
     def roles_of(self, part: str) -> list[str]:
         """Tensor roles of "head", "tail" or a block, in order of first use."""

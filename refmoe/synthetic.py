@@ -45,6 +45,7 @@ CONFIGS = {
         "num_key_value_heads": 4, "hidden_size": 256, "intermediate_size": 512, "vocab_size": 1000,
         "attention_bias": False, "rope_theta": 1000000.0, "use_sliding_window": False},
 }  # fmt: skip
+CONFIGS["qwen3_moe-48"] = CONFIGS["qwen3_moe-2b"] | {"num_hidden_layers": 48, "num_experts": 32}
 
 
 def _tensors(built: program.Program) -> list[tuple[str, tuple[int, ...]]]:

@@ -55,10 +55,7 @@ class Trace(dict[str, np.ndarray]):
 
 def names(program) -> list[str]:
     """All points of one pass, in order of execution."""
-    found = [name for step in program.head for name in step.out]
-    for layer, kind in enumerate(program.kinds):
-        found += [f"layers.{layer}.{name}" for step in program.blocks[kind] for name in step.out]
-    return found + [name for step in program.tail for name in step.out]
+    return list(program.points)
 
 
 def _chosen(program, points: Iterable[str], steps: int) -> list[str]:

@@ -20,7 +20,7 @@ def _lengths(ctx, param, value):
 @click.command("bench")
 @_shared.model_option
 @click.option("--synthetic", metavar="NAME", help="Make a random model of a known shape: kimi-1b, qwen3_moe-2b, "
-              "mixtral-1b5, qwen3-tiny.")
+              "qwen3_moe-48, mixtral-1b5, qwen3-tiny.")
 @click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path),
               help="Keep the synthetic model here and use it again.  [default: a temporary folder]")
 @_shared.threads_option

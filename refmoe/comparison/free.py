@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from refmoe.verifier.misses import histogram, same
+from refmoe.verifier.misses import between, histogram
 from refmoe.verifier.verdict import number
 
 
@@ -93,15 +93,14 @@ def point(name: str, theirs: np.ndarray, reference: np.ndarray) -> Point:
     """Compare two arrays of one shape."""
     if theirs.shape != reference.shape:
         return Point(name, False, problem=f"shape: expected {list(reference.shape)}, found {list(theirs.shape)}")
-    if same(theirs, reference):
-        return Point(name, True)
     if reference.dtype.kind == "i":
-        return Point(name, False, float(abs(theirs - reference).max()), 1.0)
-    with np.errstate(all="ignore"):
-        apart = np.nan_to_num(abs(theirs.astype(np.float64) - reference), nan=np.inf).reshape(len(theirs), -1)
-        scale = abs(reference.astype(np.float64)).reshape(len(theirs), -1).max(axis=1, initial=0.0)
-        relative = apart.max(axis=1, initial=0.0) / np.where(scale > 0, scale, 1.0)
-    return Point(name, False, float(apart.max()), float(relative.max()), histogram(theirs, reference))
+        equal = np.array_equal(theirs, reference)
+        return Point(name, equal, *(() if equal else (float(abs(theirs - reference).max()), 1.0)))
+    found = between(theirs, reference)
+    if found.equal:
+        return Point(name, True)
+    relative = found.largest / np.where(found.scale > 0, found.scale, 1.0)
+    return Point(name, False, float(found.largest.max()), float(relative.max()), histogram(found))
 
 
 def router(name: str, theirs: np.ndarray, reference: np.ndarray,

@@ -114,7 +114,7 @@ def _signs(verdict: Facts) -> str:
 
 
 def _elements(steps: Iterable[Facts]) -> str:
-    """The worst element of every wrong output."""
+    """The worst elements of every wrong output."""
     rows = []
     for step in steps:
         for output in step["verdict"]["outputs"]:
@@ -123,11 +123,13 @@ def _elements(steps: Iterable[Facts]) -> str:
                 rows.append([text(step["point"]), text(output["name"]), str(output["wrong"]), "", "", "", "", "",
                              text(output["reason"])])  # fmt: skip
             elif output["status"] == WRONG:
-                rows.append([
-                    text(step["point"]), text(output["name"]), f"{output['wrong']} of {output['size']}",
-                    str(worst["index"]), number(worst["expected"], 9), number(worst["found"], 9),
-                    number(worst["error"], 3), number(worst["budget"], 3), text(output["reason"]),
-                ])  # fmt: skip
+                first = [text(step["point"]), text(output["name"]), f"{output['wrong']} of {output['size']}"]
+                for n, one in enumerate([worst, *output["others"]]):
+                    rows.append([
+                        *(("", "", "") if n else first), str(one["index"]), number(one["expected"], 9),
+                        number(one["found"], 9), number(one["error"], 3), number(one["budget"], 3),
+                        "" if n else text(output["reason"]),
+                    ])  # fmt: skip
     head = ["at", "result", "wrong", "worst at", "expected", "found", "apart", "allowed", ""]
     return table(head, rows, range(2, 8)) if rows else ""
 

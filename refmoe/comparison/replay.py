@@ -11,7 +11,7 @@ of a small model): those that differ most from ours, and others evenly spread.
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,12 +20,16 @@ from refmoe.comparison.names import width
 from refmoe.comparison.ties import untied
 from refmoe.comparison.values import Chosen, NotRecorded, Place, Values
 from refmoe.errors import TraceError
+from refmoe.kernels.apart import Apart
 from refmoe.verifier.balls import Ball
 from refmoe.verifier.judge import answer
-from refmoe.verifier.misses import same
+from refmoe.verifier.misses import between
+from refmoe.verifier.profiles import Profile
 from refmoe.verifier.question import Question
-from refmoe.verifier.verdict import EXACT, WITHIN, Output, Verdict
+from refmoe.verifier.verdict import EXACT, WITHIN, WRONG, Output, Verdict
 
+CUT = ("linear", "linear_bias", "logits", "expert_linear", "expert_linear_bias")  # bounds of some columns will do
+LEAST_ROWS = 4
 WORK, LEAST, MOST = 1 << 32, 1 << 22, 1 << 28  # multiplications: of all bounds together, of one at least and at most
 
 
@@ -89,27 +93,37 @@ class Replay(Values):
         entry = Entry(names[0], step.op, None, steps=(*stretch, *found), fused=stretch, rows=rows)
         profile = self.profile.where(step.op, *(name.removeprefix(place.one[0]) for name in names), step.out[0])
         labels = [param.name for param in signature.load(step.op)[0].results]
-        shown = {label: (name, found[name]) for label, name in zip(labels, names, strict=True) if name in found}
-        if all(same(array, ours[name]) for name, array in shown.values()):
-            outputs = [Output(label, EXACT, array.size) for label, (_, array) in shown.items()]
+        shown = {label: (found[name], ours[name]) for label, name in zip(labels, names, strict=True) if name in found}
+        apart = {label: _apart(*pair) for label, pair in shown.items()}
+        if all(one.equal for one in apart.values()):
+            outputs = [Output(label, EXACT, theirs.size) for label, (theirs, _) in shown.items()]
             entry.verdict, entry.judged = Verdict(step.op, names[0], profile.name, outputs), rows
             return entry
-        chosen = self._choose(place, shown, ours)
-        inputs = self.question(place, chosen, stretch)
-        results = {label: _cut(array, chosen) for label, (_, array) in shown.items()}
-        expected = {label: _cut(ours[name], chosen) for label, (name, _) in shown.items()}
-        tied = self._untie(place, inputs, results, expected)
-        question = Question(step.op, inputs, results, expected, profile, names[0])
-        known = not any(isinstance(value, Ball) for value in inputs.values())
-        entry.verdict, entry.judged = answer(question, diagnosis=known), len(chosen.rows)
-        self._narrow(entry.verdict, names[0])
-        if tied:
-            for output in entry.verdict.outputs:
-                output.status = WITHIN if output.status == EXACT else output.status
-            entry.verdict.outputs[0].excused += tied
-            entry.verdict.notes.append(f"{len(tied)} rows chose another of experts with equal logits (R15)")
-        self._whole(entry.verdict, chosen)
+        error = np.max([one.rows.reshape(rows, -1).max(axis=1, initial=0.0) for one in apart.values()], axis=0)
+        chosen = self._choose(place, error, next(iter(apart.values())).cols)
+        entry.verdict, entry.judged = self._answer(place, chosen, shown, profile, names[0]), len(chosen.rows)
+        if chosen.cols is not None and entry.verdict.status == WRONG:  # mutations need all columns: of few rows
+            few = replace(chosen, rows=np.sort(np.argsort(-error, kind="stable")[:LEAST_ROWS]), cols=None)
+            again = self._answer(place, few, shown, profile, names[0])
+            entry.verdict = again if again.status == WRONG else entry.verdict
         return entry
+
+    def _answer(self, place: "Place", chosen: "Chosen", shown: dict, profile: Profile, name: str) -> Verdict:
+        """The verdict about some rows and columns."""
+        inputs = self.question(place, chosen)
+        results = {label: _cut(theirs, chosen) for label, (theirs, _) in shown.items()}
+        expected = {label: _cut(ours, chosen) for label, (_, ours) in shown.items()}
+        tied = self._untie(place, inputs, results, expected)
+        known = not any(isinstance(value, Ball) for value in inputs.values())
+        verdict = answer(Question(place.step.op, inputs, results, expected, profile, name), diagnosis=known)
+        self._narrow(verdict, name)
+        if tied:
+            for output in verdict.outputs:
+                output.status = WITHIN if output.status == EXACT else output.status
+            verdict.outputs[0].excused += tied
+            verdict.notes.append(f"{len(tied)} rows chose another of experts with equal logits (R15)")
+        self._whole(verdict, chosen)
+        return verdict
 
     def _narrow(self, verdict: Verdict, name: str) -> None:
         """Numbers in a narrower type are R12 at a router; elsewhere they are what the profile does not declare."""
@@ -132,34 +146,24 @@ class Replay(Values):
     def _whole(self, verdict: Verdict, chosen: "Chosen") -> None:
         """Indices of the verdict count in the whole array."""
         for output in verdict.outputs:
-            if output.worst is not None:
-                index = list(output.worst.index)
+            for one in [*([output.worst] if output.worst else []), *output.others]:
+                index = list(one.index)
                 index[0] = int(chosen.rows[index[0]])
                 if chosen.cols is not None and len(index) > 1:
                     index[-1] = int(chosen.cols[index[-1]])
-                output.worst.index = tuple(index)
+                one.index = tuple(index)
             if output.status == EXACT and len(chosen.rows) < chosen.total:
                 output.status = WITHIN
             output.excused = [int(chosen.rows[t]) for t in output.excused]
 
-    def _choose(self, place: "Place", shown: dict, ours: dict) -> "Chosen":
-        """Rows and columns for which bounds are evaluated."""
-        rows, op = place.one[2], place.step.op
-        error = np.zeros(rows)
-        columns = None
-        for name, array in shown.values():
-            apart = np.nan_to_num(abs(array.astype(np.float64) - ours[name]), nan=np.inf, posinf=1e300)
-            scale = np.nan_to_num(abs(ours[name].astype(np.float64)), posinf=0.0).reshape(rows, -1).max(1, initial=0.0)
-            apart = apart.reshape(rows, -1) / (scale[:, None] + 1e-30)
-            error, columns = np.maximum(error, apart.max(axis=1, initial=0.0)), apart.max(axis=0, initial=0.0)
-        one = self._work(place)
-        cols = None
-        if op in ("linear", "linear_bias", "logits") and columns is not None:
+    def _choose(self, place: "Place", error: np.ndarray, columns: np.ndarray) -> "Chosen":
+        """Rows and columns for which bounds are evaluated; `error` and `columns`: how far they lie apart."""
+        one, cols = self._work(place), None
+        if place.step.op in CUT and one > self.work // 16:
             inner = one // max(len(columns), 1)
-            if one > self.work // 16:
-                cols = _spread(columns, max(self.work // 16 // max(inner, 1), 64))
-                one = inner * len(cols)
-        return Chosen(_spread(error, max(self.work // max(one, 1), 4)), cols, rows)
+            cols = _spread(columns, max(self.work // 16 // max(inner, 1), 64))
+            one = inner * len(cols)
+        return Chosen(_spread(error, max(self.work // max(one, 1), LEAST_ROWS)), cols, place.one[2])
 
     def _work(self, place: "Place") -> int:
         """Multiplications for one row of a step; what is done to each number of a result counts as 128 of them."""
@@ -171,6 +175,15 @@ class Replay(Values):
         if "cache" in place.step.inputs:
             total += (place.one[1] + place.one[2]) * 2 * width(self.name(place, place.step.out[0]), self.program)
         return total
+
+
+def _apart(theirs: np.ndarray, ours: np.ndarray) -> Apart:
+    """How far two results lie apart; ids that differ are infinitely far."""
+    if ours.dtype.kind == "f":
+        return between(theirs, ours)
+    differ = np.where(theirs != ours, np.inf, 0.0)
+    rows, none = differ.max(axis=1, initial=0.0), np.zeros(0)
+    return Apart(not rows.any(), none, none, none, rows, differ.max(axis=0, initial=0.0))
 
 
 def _spread(error: np.ndarray, most: int) -> np.ndarray:

@@ -149,7 +149,7 @@ class Values:
         return tuple(self.weights[role, layer] if (role, layer) in self.weights else self.weights[role, None]
                      for role in place.step.weights)  # fmt: skip
 
-    def question(self, place: "Place", chosen: "Chosen", stretch: tuple[str, ...]) -> dict[str, Any]:
+    def question(self, place: "Place", chosen: "Chosen") -> dict[str, Any]:
         """Inputs of a step as its bounds take them, for the chosen rows; what was not recorded as balls."""
         step, inputs = place.step, {}
         params = [param for param in signature.load(step.op)[0].params if param.axes is not None]
@@ -184,12 +184,11 @@ class Values:
         experts = np.unique(inputs.get("ids", ()))
         for name, operand in list(inputs.items()):
             if isinstance(operand, list):
-                inputs[name] = np.stack([formats.decode(operand[e]) for e in experts])
+                inputs[name] = np.stack([_rows(operand[e], chosen.cols) for e in experts])
             elif hasattr(operand, "format"):
-                whole = formats.decode(operand)
-                inputs[name] = whole if chosen.cols is None else whole[chosen.cols]
+                inputs[name] = _rows(operand, chosen.cols)
             elif name == "b" and step.op == "expert_linear_bias":
-                inputs[name] = operand[experts]
+                inputs[name] = operand[experts] if chosen.cols is None else operand[experts][:, chosen.cols]
             elif name == "b" and step.op == "linear_bias" and chosen.cols is not None:
                 inputs[name] = operand[chosen.cols]
         if step.op.startswith("expert_linear"):
@@ -217,7 +216,7 @@ class Values:
         profile = self.profile.where(source.step.op, self.name(source, out))
         if function is None or profile.exact:
             return self.ours(place, word)[rows]
-        inputs = self.question(source, Chosen(rows, None, place.one[2]), ())
+        inputs = self.question(source, Chosen(rows, None, place.one[2]))
         labels = [param.name for param in signature.load(source.step.op)[0].results]
         result = function(Arithmetic(profile), **inputs)
         label = labels[source.step.out.index(out)]
@@ -226,6 +225,11 @@ class Values:
         value = result[label]
         plain = value.v.astype(np.float32)
         return plain if not np.any(value.e) and np.array_equal(plain, value.v) else value  # only moved, not computed
+
+
+def _rows(weight: Any, rows: np.ndarray | None) -> np.ndarray:
+    """A stored matrix in f32, or some of its rows."""
+    return formats.decode(weight) if rows is None else formats.decode_rows(weight, rows)
 
 
 def _kept(step: Step) -> list[str]:

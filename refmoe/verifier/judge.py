@@ -16,13 +16,14 @@ import numpy as np
 from refmoe.errors import UsageError
 from refmoe.verifier.arithmetic import Arithmetic, arithmetics
 from refmoe.verifier.balls import Ball
-from refmoe.verifier.misses import Misses, histogram, misses, place, same
+from refmoe.verifier.misses import Misses, between, histogram, misses, place, same
 from refmoe.verifier.profiles import PROFILES, load
 from refmoe.verifier.question import Question, Real
 from refmoe.verifier.rows import Seen, differences
 from refmoe.verifier.verdict import EXACT, MISSING, WITHIN, WRONG, Output, Suspect, Verdict
 
 Arrays = Mapping[str, np.ndarray]
+SHOWN = 4  # elements with their numbers
 SMALL = 4 << 20  # bytes of inputs; above, equal rows are only looked for if the profile says that it matters
 
 
@@ -146,10 +147,21 @@ def _fill(output: Output, miss: Misses, question: Question) -> None:
         output.excused, output.reordered = miss.choice.excused, miss.choice.reordered
         output.reason = "; ".join(f"row {t}: {reason}" for t, reason in miss.choice.bad[:2])
     if expected.dtype.kind == "f":
-        output.histogram = histogram(found, expected.astype(np.float32))
-    if found.size:
-        at = np.unravel_index(int(np.argmax(np.where(miss.wrong, miss.load + 1, miss.load))), found.shape)
-        output.worst = place(tuple(int(i) for i in at), expected, found, miss.ball)
+        output.histogram = histogram(between(found, expected))
+    _worst(output, expected, found, np.where(miss.wrong, miss.load + 1, miss.load), miss.ball)
+
+
+def _worst(output: Output, expected: np.ndarray, found: np.ndarray, load: np.ndarray, ball: Ball | None) -> None:
+    """The worst element, and the worst wrong ones of some other rows: `load` is above 1 where something is wrong."""
+    if not found.size:
+        return
+    rows = load.reshape(len(load), -1)
+    columns = rows.argmax(axis=1)
+    top = rows[np.arange(len(rows)), columns]
+    order = np.argsort(-top, kind="stable")[:SHOWN]
+    at = [(int(t), *(int(i) for i in np.unravel_index(columns[t], load.shape[1:]))) for t in order]
+    output.worst = place(at[0], expected, found, ball)
+    output.others = [place(one, expected, found, ball) for one, t in zip(at[1:], order[1:], strict=True) if top[t] > 1]
 
 
 def _by_bits(question: Question, outputs: dict[str, Output], names: set[str]) -> None:
@@ -165,9 +177,8 @@ def _by_bits(question: Question, outputs: dict[str, Output], names: set[str]) ->
                   else found == expected)  # fmt: skip
         if expected.dtype.kind == "f":
             wrong &= ~(np.isnan(found) & np.isnan(expected))
-            output.histogram = histogram(found, expected)
+            output.histogram = histogram(between(found, expected))
         miss = Misses(wrong, wrong.astype(float), Ball(expected))
         output.status, output.wrong = WRONG, int(wrong.sum())
-        at = np.unravel_index(int(np.argmax(wrong)), found.shape)
-        output.worst = place(tuple(int(i) for i in at), expected, found, None)
+        _worst(output, expected, found, miss.load + wrong, None)
         output.signatures = signatures_of(question, name, miss)

@@ -1,9 +1,11 @@
 """misses - which elements of a result lie outside their bounds, and by how much."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from refmoe.kernels.apart import Apart, apart
 from refmoe.verifier.balls import Ball
 from refmoe.verifier.question import Question, Real
 from refmoe.verifier.routing import Choice, Routing, compare_ids
@@ -119,13 +121,12 @@ def _order(values):
     return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
 
 
-def histogram(found: np.ndarray, expected: np.ndarray) -> dict[str, int]:
+def between(found: np.ndarray, expected: np.ndarray) -> Apart:
+    """How far two results lie apart in binary32, row by row; leading axes are rows."""
+    rows = (math.prod(expected.shape[:-1]), -1) if expected.size else (1, 0)
+    return apart(*(np.ascontiguousarray(array, np.float32).reshape(rows) for array in (found, expected)))
+
+
+def histogram(found: Apart) -> dict[str, int]:
     """How many elements lie how many units in the last place of binary32 apart."""
-    narrow = found.astype(np.float32)
-    finite = np.isfinite(narrow) & np.isfinite(expected)
-    apart = abs(_order(narrow) - _order(expected))[finite]
-    edges = np.searchsorted([0, 1, 3, 15, 255, 65535], apart, side="left")
-    counts = np.bincount(edges, minlength=len(BINS) - 1)
-    odd = int((~finite & ~((narrow == expected) | (np.isnan(narrow) & np.isnan(expected)))).sum())
-    counts[0] += found.size - int(finite.sum()) - odd
-    return {name: int(n) for name, n in zip(BINS, [*counts, odd], strict=True) if n}
+    return {name: int(n) for name, n in zip(BINS, found.counts, strict=True) if n}

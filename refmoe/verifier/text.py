@@ -71,6 +71,10 @@ def _output(output: Output) -> list[str]:
         budget = "" if not worst.budget else f", allowed {worst.budget:.2g}"
         lines.append(f"{output.name}: {output.wrong} of {output.size} wrong; worst at [{index}]: expected "
                      f"{worst.expected:.9g}, found {worst.found:.9g}{ulp}{budget}")  # fmt: skip
+    if output.others:
+        lines.append(f"{output.name}: also " + "; ".join(
+            f"[{', '.join(str(i) for i in one.index)}] {one.expected:.6g}, found {one.found:.6g}"
+            for one in output.others))  # fmt: skip
     if output.signatures:
         lines.append(f"{output.name}: " + "; ".join(output.signatures))
     if output.histogram:

@@ -34,6 +34,7 @@ class Output:
     wrong: int = 0
     reason: str = ""  # why, in words, where it is not just numbers: shape, type, ids
     worst: Place | None = None
+    others: list[Place] = field(default_factory=list)  # further wrong elements, of other rows where there are
     load: float = 0.0  # largest error as a share of its budget, over all elements with a claim
     unclaimed: int = 0  # elements about which the bound says nothing
     histogram: dict[str, int] = field(default_factory=dict)
@@ -44,7 +45,8 @@ class Output:
     def facts(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {"name": self.name, "status": self.status, "size": self.size, "wrong": self.wrong,
-                "reason": self.reason, "worst": self.worst.facts() if self.worst else None, "load": number(self.load),
+                "reason": self.reason, "worst": self.worst.facts() if self.worst else None,
+                "others": [place.facts() for place in self.others], "load": number(self.load),
                 "unclaimed": self.unclaimed, "ulp_histogram": self.histogram, "signatures": self.signatures,
                 "excused_rows": self.excused, "reordered_rows": self.reordered}  # fmt: skip
 
