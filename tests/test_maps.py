@@ -13,14 +13,14 @@ import tiny
 from refmoe import comparison
 from refmoe.comparison import names
 
-MODELS = ("mixtral", "qwen3_moe", "kimi_k2", "gpt_oss", "qwen2_moe", "olmoe", "glm4_moe", "llama")
+MODELS = ("mixtral", "qwen3_moe", "kimi_k2", "gpt_oss", "qwen2_moe", "olmoe", "glm4_moe", "llama", "flex_olmo")
 
 
 @pytest.mark.parametrize("which", names.known_maps())
 def test_every_line_names_a_point_of_some_program(which):
     known = set()
     for name in tiny.NAMES:
-        for point in names.points(tiny.model(name).program):
+        for point in tiny.model(name).program.points:
             known.add("layers.{l}." + point.split(".", 2)[2] if point.startswith("layers.") else point)
     for entry in names.read_map(which):
         for words in entry.ours:
@@ -99,6 +99,19 @@ def test_names_of_llama_cpp(name, tmp_path):
                                 map="llama.cpp")  # fmt: skip
     assert not report.wrong and not report.unknown and report.count("EXACT") == len(report.entries)
     assert all(point.endswith(".o") for point in report.absent)
+
+
+def test_a_line_may_need_a_point_of_the_program(tmp_path):
+    """transformers calls different things post_attention_layernorm: the norm before the second half, or behind o."""
+    for name, words in (("flex_olmo", ("o", "o_norm", "attn_out")), ("mixtral", ("attn_out", "ffn_norm", "ffn_norm"))):
+        arrays, ids = recorded(name)
+        norm = "model.layers.1.post_attention_layernorm"
+        theirs = dict(zip((norm + ".in", norm, "model.layers.1.mlp.in"), words, strict=True))
+        found = {other: arrays[f"layers.1.{word}"] for other, word in theirs.items()}
+        report = comparison.compare(runs.write(tmp_path / f"{name}.safetensors", found, ids), model=tiny.model(name),
+                                    map="hf")  # fmt: skip
+        judged = {entry.point for entry in report.entries if entry.verdict or "not recorded" in entry.reason}
+        assert judged == {f"layers.1.{word}" for word in words} and not report.unknown and not report.wrong
 
 
 LLAMA = """

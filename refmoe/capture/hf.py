@@ -19,7 +19,7 @@ import numpy as np
 from refmoe import checkpoint
 from refmoe.errors import UsageError
 
-INPUTS = ("o_proj", "down_proj", "post_attention_layernorm")
+INPUTS = ("o_proj", "down_proj", "post_attention_layernorm", "mlp")
 ROUTERS = ("gate", "router")
 
 

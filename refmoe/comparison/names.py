@@ -6,7 +6,7 @@
        {"theirs": "blk.{l}.q_rot", "ours": "layers.{l}.q_rope", "dims": "b n t d", "rope": "pairs"},
        {"theirs": "blk.{l}.mlp", "ours": "layers.{l}.down | layers.{l}.moe | layers.{l}.combine"}]}
 
-theirs  a name; {l} is the layer, a number; * is any text
+theirs  a name; {l} is the layer, a number; * is any text; .0 behind it, the first part of a tuple, may be left out
 ours    a point of the program; alternatives with |, the first one that this program has; a list of them cuts the last
         axis of a fused array into the widths that the program says; [] is known and no point of the program
 dims    the axes as they lie there: t tokens, k chosen experts, b a batch of one, any other letter is a part of the
@@ -14,6 +14,7 @@ dims    the axes as they lie there: t tokens, k chosen experts, b a batch of one
 rope    "pairs": neighbours are rotated together there, and the program has halves (or the other way round); the numbers
         of each head are put into the program's order. "gguf": so only in families whose GGUF files have the rows of
         wq and wk in that order
+where   a point that the program must have for the line to count
 Where several lines name the same point, the first line whose array is there counts.
 steps   arrays of decode step n have steps.{n}. in front, as in our traces
 """
@@ -31,7 +32,7 @@ from refmoe.errors import TraceError, UsageError
 from refmoe.program import Program
 
 MAPS = Path(__file__).parent / "maps"
-_FIELDS = {"theirs", "ours", "dims", "rope"}
+_FIELDS = {"theirs", "ours", "dims", "rope", "where"}
 PERMUTED = ("llama", "mistral", "mixtral")  # families whose converter reorders wq and wk
 _STEP = re.compile(r"(steps\.\d+\.)?(.*)", re.DOTALL)
 
@@ -44,6 +45,7 @@ class Entry:
     ours: tuple[str, ...]
     dims: str = ""
     rope: str = ""
+    where: str = ""
 
 
 @dataclass
@@ -91,17 +93,7 @@ def _entry(line: dict[str, Any]) -> Entry:
     ours = tuple(line["ours"]) if isinstance(line["ours"], list) else (line["ours"],)
     if line.get("rope", "") not in ("", "pairs", "gguf"):
         raise ValueError(f'rope: expected "pairs" or "gguf", found {line["rope"]!r}')
-    return Entry(re.compile(pattern), ours, line.get("dims", ""), line.get("rope", ""))
-
-
-def points(program: Program) -> dict[str, tuple[str, str]]:
-    """Every point of one pass, in order: name -> (op, symbolic shape)."""
-    found = {}
-    for prefix, steps in parts(program):
-        for step in steps:
-            for out, shape in zip(step.out, step.shapes, strict=True):
-                found[prefix + out] = (step.op, shape)
-    return found
+    return Entry(re.compile(pattern), ours, *(line.get(key, "") for key in ("dims", "rope", "where")))
 
 
 def parts(program: Program) -> list[tuple[str, tuple[Any, ...]]]:
@@ -112,14 +104,16 @@ def parts(program: Program) -> list[tuple[str, tuple[Any, ...]]]:
 
 def name_all(source: Source, entries: list[Entry], program: Program) -> Named:
     """Our name of every array of a source."""
-    named, known, ranks = Named(source, program), points(program), dict[str, int]()
+    named, known, ranks = Named(source, program), program.points, dict[str, int]()
     for item in source.items.values():
         prefix, plain = _STEP.fullmatch(item.name).groups()  # type: ignore[union-attr]
         if plain in known and not entries:
             named.loaders[item.name] = (item, None, 0)
             continue
         for rank, entry in enumerate(entries):
-            match = entry.pattern.fullmatch(plain)
+            match = entry.pattern.fullmatch(plain) or entry.pattern.fullmatch(plain.removesuffix(".0"))
+            if match and entry.where and not _first(entry.where, match, known):
+                continue
             targets = [_first(word, match, known) for word in entry.ours] if match else [None]
             if all(targets):
                 for part, target in enumerate(targets):
@@ -145,7 +139,7 @@ def _first(words: str, match: re.Match[str], known: dict[str, Any]) -> str | Non
 def width(name: str, program: Program) -> int:
     """Numbers of one row of a point."""
     plain = _STEP.fullmatch(name)[2]  # type: ignore[index]
-    shape = points(program)[plain][1]
+    shape = program.points[plain][1]
     return int(np.prod([_size(axis, program) for axis in shape.partition("[")[2].rstrip("]").split(",")[1:]]))
 
 
@@ -168,7 +162,7 @@ def layout(item: Item, entry: Entry | None, part: int, name: str, rows: int, pro
     if np.prod(item.shape, dtype=float) > 1024.0 * max(rows, 1) * own:  # before it is read: it may be anything
         raise _misfit(item, name, [rows, own])
     array = item.load()
-    shape = points(program)[_STEP.fullmatch(name)[2]][1].count(",")  # type: ignore[index]
+    shape = program.points[_STEP.fullmatch(name)[2]][1].count(",")  # type: ignore[index]
     if entry is not None and entry.dims:
         array = _axes(array, entry.dims, item)
     array = array.reshape(rows, -1) if rows and array.size % rows == 0 else array
@@ -193,7 +187,7 @@ def layout(item: Item, entry: Entry | None, part: int, name: str, rows: int, pro
 
 
 def _first_of(words: str, program: Program) -> str:
-    known = points(program)
+    known = program.points
     for word in words.split("|"):
         for layer in range(len(program.kinds)):
             if (name := word.strip().replace("{l}", str(layer))) in known:
@@ -212,7 +206,7 @@ def _axes(array: np.ndarray, dims: str, item: Item) -> np.ndarray:
 
 def _repaired(array: np.ndarray, program: Program, name: str) -> np.ndarray:
     """Rotated numbers of every head: neighbours to halves if the program has halves, else the other way round."""
-    op = points(program)[_STEP.fullmatch(name)[2]][0]  # type: ignore[index]
+    op = program.points[_STEP.fullmatch(name)[2]][0]  # type: ignore[index]
     size = int(next(iter(program.tables.values()))["head_dim"])
     pairs = (2, size // 2) if op == "rope_pairs" else (size // 2, 2)
     return array.reshape(array.shape[0], -1, *pairs).swapaxes(-1, -2).reshape(array.shape)
