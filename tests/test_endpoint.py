@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from click.testing import CliRunner
 
 import refmoe
 from refmoe import endpoint
+from refmoe.chat import template as templates
 from refmoe.cli import main
 from refmoe.endpoint import client as clients
-from refmoe.endpoint.score import log_softmax
+from refmoe.endpoint.score import CHATS, log_softmax
 from refmoe.errors import EndpointError, UsageError
 from refmoe.numerics import codecs
 
@@ -60,13 +62,28 @@ class Fake(BaseHTTPRequestHandler):
             return self.end_headers()
         prompt = body.get("prompt")
         if "messages" in body:
-            return self.answer({"error": "no chat"}, 404)
+            return self.chat(body)
         ids = self.model.encode(prompt) if isinstance(prompt, str) else prompt
-        usage = {"prompt_tokens": len(ids) + 3 * (self.mode == "template")}
-        if body.get("echo") and self.mode != "echo":
-            return self.answer({"error": {"message": "echo is not supported"}}, 400)
+        if body.get("echo") and self.mode not in ("echo", "vllm", "sglang"):
+            message, status = ("Only no echo is supported", 500) if self.mode == "llama" else ("no echo", 400)
+            return self.answer({"error": {"code": status, "message": message, "type": "server_error"}}, status)
         logprobs = None if self.mode == "silent" or not body.get("logprobs") else self.logprobs(ids, body)
-        self.answer({"choices": [{"text": "", "logprobs": logprobs}], "usage": usage})
+        choice = {"index": 0, "text": "", "finish_reason": "length", "stop_reason": None, "prompt_logprobs": None}
+        self.answer({"id": "cmpl-0", "object": "text_completion", "created": 0, "model": "served",
+                     "choices": [choice | {"logprobs": logprobs}], "usage": self.usage(ids)})  # fmt: skip
+
+    def usage(self, ids):
+        count = len(ids) + 3 * (self.mode == "template")
+        details = {"prompt_tokens_details": {"cached_tokens": count - 1}} if self.mode in ("vllm", "llama") else {}
+        return {"prompt_tokens": count, "completion_tokens": 1, "total_tokens": count + 1} | details
+
+    def chat(self, body):
+        if self.mode not in ("llama", "vllm", "template"):
+            return self.answer({"error": "no chat"}, 404)
+        ids = templates.prompt(self.model.template, self.model.tokenizer, body["messages"])[1]
+        message = {"role": "assistant", "content": "", "reasoning_content": None, "tool_calls": []}
+        self.answer({"object": "chat.completion", "choices": [{"index": 0, "message": message, "logprobs": None}],
+                     "usage": self.usage(ids)})  # fmt: skip
 
     def logprobs(self, ids, body):
         rows = log_softmax(np.asarray(compute(self.model, ids, self.mode), np.float64))
@@ -75,12 +92,19 @@ class Fake(BaseHTTPRequestHandler):
         def tops(row):
             return {name(t): float(row[t]) for t in np.argsort(-row)[: body["logprobs"]]}
 
-        if self.mode == "content":
-            best = [{"token": "?", "id": int(t), "logprob": float(rows[-1][t])} for t in np.argsort(-rows[-1])[:5]]
+        if self.mode in ("content", "llama"):  # llama-server: the shape of chat, with ids
+            best = [{"token": "?", "id": int(t), "bytes": [63], "logprob": float(rows[-1][t])}
+                    for t in np.argsort(-rows[-1])[:5]]  # fmt: skip
             return {"content": [best[0] | {"top_logprobs": best}]}
         if body.get("echo"):
-            own = [None] + [float(row[t]) for row, t in zip(rows, ids[1:])] + [0.0]
-            return {"tokens": [], "token_logprobs": own, "top_logprobs": [None, *map(tops, rows)]}
+            chosen = [*ids[1:], int(rows[-1].argmax())]
+            own = [None] + [float(row[t]) for row, t in zip(rows, chosen, strict=True)]
+            best = [tops(row) for row in rows]
+            if self.mode == "vllm":  # the token that stands there comes first, then as many as were asked for
+                best = [{name(t): float(row[t])} | top for row, t, top in zip(rows, chosen, best, strict=True)]
+            if self.mode == "sglang":  # texts, of which several ids may have the same one
+                best = [{self.model.decode([int(key[9:])]): value for key, value in top.items()} for top in best]
+            return {"tokens": [], "text_offset": [], "token_logprobs": own, "top_logprobs": [None, *best]}
         return {"tokens": ["x"], "token_logprobs": [0.0], "top_logprobs": [tops(rows[-1])]}
 
 
@@ -127,7 +151,24 @@ def scored(model, url, profile="bf16", **options):
     return endpoint.score(url, model, profile, positions=12, client=client, **options)
 
 
-@pytest.mark.parametrize("mode", ["", "echo", "content", "flaky"])
+@pytest.fixture
+def with_template(model, monkeypatch):
+    """The model with a chat template."""
+    text = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    found = templates.Template({"default": text}, Path("x"), {})
+    monkeypatch.setattr(type(model), "template", property(lambda self: found))
+    return model
+
+
+@pytest.mark.parametrize(("mode", "code"), [("vllm", 0), ("llama", 0), ("template", 1)])
+def test_conversations_are_counted(with_template, serve, mode, code):
+    report = scored(with_template, serve(mode))
+    chats = [one for one in report.counts if "chat" in one["what"]]
+    assert len(chats) == len(CHATS) and not report.missing and report.code == code
+    assert {one["found"] - one["expected"] for one in chats} == {3 * code}
+
+
+@pytest.mark.parametrize("mode", ["", "echo", "content", "flaky", "sglang"])
 def test_a_right_server_conforms(model, serve, mode):
     report = scored(model, serve(mode), key="secret")
     facts = json.loads(json.dumps(report.facts(), allow_nan=False))
