@@ -16,6 +16,7 @@ from typing import Any
 from refmoe import golden
 from refmoe.checkpoint import read_header
 from refmoe.errors import RefmoeError, TraceError, UsageError
+from refmoe.verifier.diagnose import named
 from refmoe.verifier.foreign import results
 from refmoe.verifier.judge import answer
 from refmoe.verifier.profiles import Profile, load
@@ -73,7 +74,8 @@ def cases(reference: str | Path) -> list[golden.Case]:
     folder = Path(reference)
     if not folder.is_dir():
         raise UsageError(f"reference: expected golden or a folder of vectors, found {str(reference)[:160]!r}")
-    paths = sorted(path for path in folder.rglob("*.safetensors") if path.relative_to(folder).parts[0] != "bounds")
+    kinds = [folder / kind for kind in ("ops", "formats") if (folder / kind).is_dir()]  # beside them: bounds, models
+    paths = sorted(path for place in kinds or [folder] for path in place.rglob("*.safetensors"))
     if not paths:
         raise UsageError(f"{folder}: expected vectors (`refmoe vectors export`), found no .safetensors file")
     return [_whole(path) for path in paths]
@@ -115,10 +117,31 @@ def check(
         verdict, files = _judge(case, folder, report.profile, alone, seen.setdefault(place(case), {}))
         report.verdicts.append(verdict)
         used.update(files)
+    _some_sizes(loaded, report.verdicts)
     report.unused = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
                            if path.suffix in FILES and path not in used and path.is_file()
                            and path.relative_to(folder).parts[0] != "bounds")[:100]  # fmt: skip
     return report
+
+
+def _some_sizes(loaded: list[golden.Case], verdicts: list[Verdict]) -> None:
+    """R18, which no case shows alone: a router whose weights are wrong for all vectors of some sizes and for none of
+    the others, where nothing else explains them."""
+    sizes: dict[tuple[str, int, int], list[Verdict]] = {}
+    for case, verdict in zip(loaded, verdicts, strict=True):
+        if case.op.startswith("route_"):
+            sizes.setdefault((case.op, case.inputs["logits"].shape[1], case.attrs["k"]), []).append(verdict)
+    for (op, experts, k), mine in sizes.items():
+        others = [verdict for (other, *_), found in sizes.items() if other == op and found is not mine
+                  for verdict in found]  # fmt: skip
+        if all(_only_weights(verdict) for verdict in mine) and others and not any(v.status == WRONG for v in others):
+            for verdict in mine:
+                verdict.diagnosis.append(named("R18", f"all other sizes are right, E {experts} with k {k} is not"))
+
+
+def _only_weights(verdict: Verdict) -> bool:
+    wrong = [output.name for output in verdict.outputs if output.status == WRONG]
+    return wrong == ["weights"] and not verdict.diagnosis
 
 
 def _own(folder: Path) -> str | Path:

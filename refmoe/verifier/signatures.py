@@ -89,7 +89,7 @@ def _permuted(found, v, e, wrong):
     width, rows = v.shape[-1], v.reshape(-1, v.shape[-1])
     theirs, slack = found.reshape(rows.shape), 2 * e.reshape(rows.shape)
     for words, order in _orders(width):
-        if (abs(theirs - rows[:, order]) <= slack[:, order] + slack).all():
+        if width > 1 and (abs(theirs - rows[:, order]) <= slack[:, order] + slack).all():
             yield f"columns in another order: {words}"
             return
     if rows.shape[0] > 1 and rows.shape[0] <= 256 and width <= 1024:
@@ -99,7 +99,8 @@ def _permuted(found, v, e, wrong):
                 return
     if rows.shape == (width, width) and (abs(theirs - rows.T) <= slack.T + slack).all():
         yield "transposed"
-    elif (abs(theirs.reshape(-1) - rows.T.reshape(-1)) <= slack.T.reshape(-1) + slack.reshape(-1)).all():
+    elif min(rows.shape) > 1 and (abs(theirs.reshape(-1) - rows.T.reshape(-1))
+                                  <= slack.T.reshape(-1) + slack.reshape(-1)).all():  # fmt: skip
         yield "written column by column"
     elif 3 < width <= 1024 and rows.size <= 1 << 20:
         yield from _any_order(theirs, rows, slack)
@@ -131,7 +132,9 @@ def _any_order(theirs, rows, slack):
     mine, yours = np.argsort(rows[row], kind="stable"), np.argsort(theirs[row], kind="stable")
     order = np.empty(len(mine), np.int64)
     order[yours] = mine
-    if (abs(theirs - rows[:, order]) <= slack[:, order] + slack).all() and (np.diff(np.sort(rows[row])) > 0).all():
+    if (order == np.arange(len(order))).all() or (np.diff(np.sort(rows[row])) <= 0).any():
+        return
+    if (abs(theirs - rows[:, order]) <= slack[:, order] + slack).all():
         shown = ", ".join(f"{i}<-{int(j)}" for i, j in enumerate(order) if i != j)
         yield f"columns in another order: {shown[:60]}"
 

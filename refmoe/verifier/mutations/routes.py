@@ -125,12 +125,3 @@ def over_tokens(m):
     for renorm in (False, True):
         yield "", lambda renorm=renorm: weighed(m, lambda ids: change(ids, renorm) * float(m.inputs.get("factor", 1.0)))
         yield "without the factor", lambda renorm=renorm: weighed(m, lambda ids: change(ids, renorm))
-
-
-@symptom("R18", *ALL, last=True)
-def only_weights(question, misses):
-    """Ids are right, weights are not, and nothing explains them."""
-    ids, weights = misses.get("ids"), misses.get("weights")
-    if ids is None or weights is None or ids.wrong.any() or not weights.wrong.any():
-        return None
-    return f"ids right, weights wrong at E {question.inputs['logits'].shape[1]}, k {question.inputs['k']}"
