@@ -18,10 +18,9 @@ import numpy as np
 
 import refmoe
 from refmoe import quantize
-from refmoe.errors import UsageError
 from refmoe.quantize.targets import GGUF
 
-FORMATS = ("as stored", "q8_0", "int8", "q4_0", "int4-g32", "q4_k")
+FORMATS = ("as stored", "q8_0", "int8", "q4_0", "int4-g32")  # no model here has rows of 256 weights for q4_k
 TOKENS, HELD_OUT = 256, 150_000  # bytes at the end of the text: the validation set of refmoe/demo/MODEL_CARD.md
 
 
@@ -51,10 +50,7 @@ def _row(location: Path | None, format: str, windows: list[list[int]], original:
         path = location
         if format != "as stored":
             path = Path(folder) / ("m.gguf" if format in GGUF else "m")
-            try:
-                quantize.run(location, path, format)
-            except UsageError as problem:
-                return f"  {str(problem).removeprefix('format: ')}"
+            quantize.run(location, path, format)
         models = [refmoe.load(path, activations=activations) for activations in ("f32", "int8")]
         sums = np.zeros(5)
         for window, stored in zip(windows, original, strict=True):

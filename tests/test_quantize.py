@@ -106,6 +106,16 @@ def test_experts_only_and_from_an_encoded_source(source, tmp_path):
     assert refmoe.load(tmp_path / "again").forward([1]).shape == (1, 96)
 
 
+def test_narrow_rows_of_q4_k(tmp_path):
+    config = CONFIG | {"mlp_only_layers": [], "moe_intermediate_size": 96}
+    folder = fakes.random_checkpoint(tmp_path / "m", config, "BF16", 0.1)
+    report = quantize.run(folder, tmp_path / "m.gguf", "q4_k")
+    assert set(report.narrow.values()) == {"96 columns, no multiple of 256"} and len(report.narrow) == 2 * 3
+    roles = info.describe(tmp_path / "m.gguf")["weights"]["roles"]
+    assert roles["e_down"]["formats"] == ["q4_0"] and roles["e_up"]["formats"] == ["q4_k"]
+    assert info.describe(folder)["quantize"]["q4_k"]["weights"] == report.after
+
+
 def test_a_stopped_run_goes_on(source, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "SHARD", 100_000)
     whole = quantize.run(source, tmp_path / "whole", "int4-g32")

@@ -164,7 +164,8 @@ class Finder:
     def _dtypes(self, parts: dict[str, TensorInfo], modules: list[ModuleType]) -> str:
         """What is wrong with the dtypes of a whole family."""
         infos = list(parts.values())
-        found, known = "+".join(info.dtype for info in infos), ", ".join("+".join(m.dtypes) for m in modules)
+        found = "+".join(info.dtype for info in infos)
+        known = ", ".join(dict.fromkeys("+".join(m.dtypes) for m in modules))
         text = f"dtype {found}, supported for a matrix: {known}"
         beside = [m.suffixes[1].lstrip(".") for m in formats()
                   if len(m.suffixes) > 1 and m.suffixes[0] == next(iter(parts)) and allows(m.dtypes[0], infos[0].dtype)]

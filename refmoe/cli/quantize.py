@@ -44,6 +44,8 @@ def _text(report) -> str:
                      f"{sum(e.before for e in mine):>16,}{sum(e.after for e in mine):>16,}")  # fmt: skip
     for stem, reason in list(report.kept.items())[:5]:
         lines.append(f"kept as it was: {stem}: {reason}")
+    for stem, reason in list(report.narrow.items())[:5]:
+        lines.append(f"encoded in narrower blocks: {stem}: {reason}")
     lines += report.notes
     if report.left_out:
         lines.append(f"{len(report.left_out)} tensors left out, which no forward pass uses")

@@ -21,9 +21,8 @@ from refmoe.checkpoint.gguf_files import SUFFIX
 from refmoe.checkpoint.gguf_write import write
 from refmoe.checkpoint.load import widened
 from refmoe.errors import TokenizerError, UsageError
-from refmoe.quantize.encoders import plain
 from refmoe.quantize.plan import Item, Progress, Report, decoded, entry, items
-from refmoe.quantize.targets import KEPT, Target
+from refmoe.quantize.targets import KEPT, TARGETS, Target
 from refmoe.suggested import GGUF as SAMPLING
 from refmoe.suggested import sampling
 from refmoe.vocab import gguf_export as vocabulary
@@ -50,21 +49,21 @@ def run(opened: checkpoint.Checkpoint, built: program.Program, claims: checkpoin
         raise UsageError(f"output: expected a new file that ends in {SUFFIX} for {target.name}, found {path}")
     metadata = gguf_export.settings(built, opened.config.get("intermediate_size") or int(built.dims.get("M", 1)))
     planned = items(claims, target, experts_only, report)
-    tensors, made = _tensors(built, planned, target), gguf_export.extra(built)
+    tensors, made = _tensors(built, planned), gguf_export.extra(built)
     gguf_export.read_back(path, built, metadata, {name: tensor[:2] for name, tensor in tensors.items()} |
                           {name: ("F32", array.shape) for name, array in made.items()}, made)  # fmt: skip
     metadata |= {"general.file_type": FILE_TYPES[target.name]} | _text(opened, built, report)
     report.before, report.left_out = sum(item.size for item in planned), dict(claims.ignored)
     count = _Count(report.before, progress)
     written: dict[str, tuple[str, Any, Any]] = {name: ("F32", array.shape, array) for name, array in made.items()}
-    written |= {name: (tensor.kind, tensor.shape, partial(_pieces, tensor, target, report, count))
+    written |= {name: (tensor.kind, tensor.shape, partial(_pieces, tensor, report, count))
                 for name, tensor in tensors.items()}  # fmt: skip
     write(path, metadata, written)
     report.after = sum(stored_bytes(kind, shape) for kind, shape, _ in written.values())
     return report
 
 
-def _tensors(built: program.Program, planned: list[Item], target: Target) -> dict[str, Tensor]:
+def _tensors(built: program.Program, planned: list[Item]) -> dict[str, Tensor]:
     """All tensors by name, in the order of the program."""
     groups: dict[tuple[str, int | None], list[Item]] = {}
     for item in planned:
@@ -72,9 +71,9 @@ def _tensors(built: program.Program, planned: list[Item], target: Target) -> dic
         groups.setdefault((role, layer), []).append(item)
     found = {}
     for (role, layer), group in groups.items():
-        kinds = {_kind(item, target) for item in group}
+        kinds = {_kind(item) for item in group}
         if len(kinds) > 1:  # experts stored plain, in several types
-            group = [item._replace(encode=plain) for item in group]
+            group = [item._replace(target=TARGETS["bf16"]) for item in group]
         kind = kinds.pop() if len(kinds) == 1 else "BF16"
         parts = gguf_export.parts(built, role)
         for name, shape, take in parts:
@@ -83,30 +82,28 @@ def _tensors(built: program.Program, planned: list[Item], target: Target) -> dic
     return found
 
 
-def _kind(item: Item, target: Target) -> str:
+def _kind(item: Item) -> str:
     """The GGUF type of an item."""
     if item.matrix is None or item.key[0] in KEPT:
         return "F32"
-    if item.encode is None:
-        return item.infos[0].dtype
-    return "BF16" if item.encode is plain else target.name.upper()
+    return item.infos[0].dtype if item.target is None else item.target.name.upper()
 
 
-def _pieces(tensor: Tensor, target: Target, report: Report, count: "_Count") -> Iterator[np.ndarray]:
+def _pieces(tensor: Tensor, report: Report, count: "_Count") -> Iterator[np.ndarray]:
     """The bytes of a tensor, item by item."""
     for item in tensor.items:
         if item.matrix is None:
             yield tensor.take(widened(item.infos[0], checkpoint.read(item.infos)[0]))
         elif tensor.kind == "F32":
             yield tensor.take(decoded(item))
-        elif item.encode is None:
+        elif item.target is None:
             (raw,) = checkpoint.read(item.infos)
             yield tensor.take(raw.view(WIDE[tensor.kind]).reshape(item.matrix.rows, item.matrix.cols))
         else:
             w = tensor.take(decoded(item))
             w = np.ascontiguousarray(w.reshape(-1, w.shape[-1]))
-            parts = item.encode(w)
-            report.entries.append(entry(item, w, parts, target, item.size // tensor.share))
+            parts = item.target.encode(w)
+            report.entries.append(entry(item, w, parts, item.size // tensor.share))
             yield parts[".weight"][1]
         count.add(item.size / tensor.share)
 

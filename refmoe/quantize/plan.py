@@ -17,8 +17,8 @@ from refmoe.checkpoint.matrices import Matrix
 from refmoe.checkpoint.safetensors import TensorInfo
 from refmoe.checkpoint.stacked import in_rows
 from refmoe.errors import CheckpointError, UsageError
-from refmoe.quantize.encoders import Parts, plain
-from refmoe.quantize.targets import Target
+from refmoe.quantize.encoders import Parts
+from refmoe.quantize.targets import TARGETS, Target
 from refmoe.weight import Weight
 
 Progress = Callable[[int, int], object]
@@ -39,12 +39,14 @@ class Entry:
 
 @dataclass
 class Report:
-    """What was written. `kept` maps stems that stayed plain although they could have been encoded to reasons."""
+    """What was written. `kept` and `narrow` map stems to reasons: those that stayed plain although they could have been
+    encoded, and those that were encoded as the target's narrow one."""
 
     target: str
     output: str
     entries: list[Entry] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
+    narrow: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     before: int = 0
@@ -57,13 +59,13 @@ class Report:
 
 
 class Item(NamedTuple):
-    """One thing to write: `stem` and its place; a matrix with the encoder to use (None: bytes are copied), or a
-    tensor."""
+    """One thing to write: `stem` and its place; a matrix with the target to encode it as (None: bytes are copied), or
+    a tensor."""
 
     stem: str
     key: Key
     matrix: Matrix | None
-    encode: Callable[[np.ndarray], Parts] | None
+    target: Target | None
     infos: tuple[TensorInfo, ...]
 
     @property
@@ -75,19 +77,23 @@ class Item(NamedTuple):
 def items(claims: checkpoint.Claims, target: Target, experts_only: bool, report: Report) -> list[Item]:
     """Everything to write, in the order of the program; a tensor that two roles share comes once. UsageError if nothing
     is encoded."""
-    found: dict[str, Item] = {}
+    found, encoded = dict[str, Item](), False
     for key, matrix in claims.matrices.items():
         suffix, first = next(iter(matrix.parts.items()))
         stem, infos = first.name.removesuffix(suffix), tuple(matrix.parts.values())
         if stem in found:
             continue
         stored_plain = suffix == ".weight" and len(infos) == 1 and matrix.format in ("f32", "bf16", "f16")
-        wanted = target.wants(*key, experts_only)
-        if wanted and matrix.cols % target.multiple:
-            report.kept[stem] = f"{matrix.cols} columns, no multiple of {target.multiple}"
-            wanted = False
-        found[stem] = Item(stem, key, matrix, target.encode if wanted else None if stored_plain else plain, infos)
-    if not any(item.encode is target.encode for item in found.values()):
+        used, plain = None, None if stored_plain else TARGETS["bf16"]
+        if target.wants(*key, experts_only) and (used := target.fitting(matrix.cols)) is not target:
+            problem = f"{matrix.cols} columns, no multiple of {target.multiple}"
+            if used:
+                report.narrow[stem] = problem
+            else:
+                report.kept[stem] = problem
+        encoded |= used is not None
+        found[stem] = Item(stem, key, matrix, used or plain, infos)
+    if not encoded:
         some = next(iter(report.kept.values()), "no experts" if experts_only else "no matrices")
         raise UsageError(f"format: {target.name} fits no matrix of this model: {some}")
     for key, info in claims.vectors.items():
@@ -109,15 +115,14 @@ def decoded(item: Item) -> np.ndarray:
     return w
 
 
-def entry(item: Item, w: np.ndarray, parts: Parts, target: Target, before: int) -> Entry:
+def entry(item: Item, w: np.ndarray, parts: Parts, before: int) -> Entry:
     """How far an encoded matrix is from its source w f32[rows, cols], by the format's own decode."""
-    params: dict[str, Any]
-    format, params = ("bf16", {}) if item.encode is plain else (target.format, target.params)
-    suffixes = formats.get(format).suffixes
+    target: Any = item.target
+    suffixes = formats.get(target.format).suffixes
     kinds = {suffix: dtype for suffix, (dtype, _) in parts.items()}
     stored = {suffix: np.ascontiguousarray(array).reshape(-1).view(np.uint8) for suffix, (_, array) in parts.items()
               if suffix in (*suffixes, ".weight_zero_point")}  # fmt: skip
-    back = formats.decode(Weight(format, w.shape[0], w.shape[1], stored, params | kinds))
+    back = formats.decode(Weight(target.format, w.shape[0], w.shape[1], stored, target.params | kinds))
     error = back.astype(np.float64) - w
     size = float(np.sqrt((w.astype(np.float64) ** 2).sum()))
     relative = float(np.sqrt((error**2).sum())) / size if size else 0.0

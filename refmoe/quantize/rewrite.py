@@ -18,7 +18,6 @@ import numpy as np
 from refmoe import checkpoint, program
 from refmoe.checkpoint.safetensors import TensorInfo
 from refmoe.errors import CheckpointError, UsageError
-from refmoe.quantize.encoders import plain
 from refmoe.quantize.plan import Entry, Item, Progress, Report, decoded, entry, items
 from refmoe.quantize.targets import GGUF, KEPT, Target, stored
 
@@ -45,7 +44,7 @@ def run(opened: checkpoint.Checkpoint, built: program.Program, claims: checkpoin
         if name in state["done"] and (folder / name).is_file():
             report.resumed += 1
         else:
-            entries = _write(folder / name, shard, target,
+            entries = _write(folder / name, shard,
                              lambda count, base=done: progress and progress(base + count, total))  # fmt: skip
             state["done"][name] = [asdict(entry) for entry in entries]
             (folder / STATE).write_text(json.dumps(state), "utf-8")
@@ -105,8 +104,8 @@ def _begin(folder: Path, opened: checkpoint.Checkpoint, facts: dict[str, Any]) -
 class _Shard:
     """Encodes each matrix once; its parts are kept until they are written."""
 
-    def __init__(self, target: Target, count: Callable[[int], object]):
-        self.target, self.count, self.done = target, count, 0
+    def __init__(self, count: Callable[[int], object]):
+        self.count, self.done = count, 0
         self.parts: dict[str, np.ndarray] = {}
         self.entries: list[Entry] = []
 
@@ -124,9 +123,9 @@ class _Shard:
 
     def _encode(self, item: Item) -> None:
         w = decoded(item)
-        parts = item.encode(w)  # type: ignore[misc]
+        parts = item.target.encode(w)  # type: ignore[union-attr]
         self.parts |= {item.stem + suffix: array for suffix, (_, array) in parts.items()}
-        self.entries.append(entry(item, w, parts, self.target, item.size))
+        self.entries.append(entry(item, w, parts, item.size))
         self._step(item.size)
 
     def _step(self, count: int) -> None:
@@ -134,15 +133,15 @@ class _Shard:
         self.count(self.done)
 
 
-def _write(path: Path, planned: list[Item], target: Target, count: Any) -> list[Entry]:
-    shard, tensors = _Shard(target, count), dict[str, tuple[str, Any, Any]]()
+def _write(path: Path, planned: list[Item], count: Any) -> list[Entry]:
+    shard, tensors = _Shard(count), dict[str, tuple[str, Any, Any]]()
     for item in planned:
-        if item.encode is None:
+        if item.target is None:
             for info in item.infos:
                 tensors[info.name] = (info.dtype, info.shape, partial(shard.copy, info))
             continue
-        used = "bf16" if item.encode is plain else target.name
-        for suffix, (dtype, shape, _) in stored(used, item.matrix.rows, item.matrix.cols).items():  # type: ignore[union-attr]
+        rows, cols = item.matrix.rows, item.matrix.cols  # type: ignore[union-attr]
+        for suffix, (dtype, shape, _) in stored(item.target.name, rows, cols).items():
             name = item.stem + suffix
             tensors[name] = (dtype, shape, partial(shard.part, item, name))
     checkpoint.write(path, tensors, {"format": "pt"})

@@ -62,9 +62,9 @@ def _size(kinds: Counter[_Kind], target: Target, experts_only: bool) -> int:
     """Bytes, 0 if nothing would be encoded."""
     total, any_encoded = 0, False
     for kind, count in kinds.items():
-        encoded = kind.matrix and target.wants(kind.role, kind.layer, kind.expert, experts_only)
-        if encoded and kind.shape[1] % target.multiple == 0:
-            parts, any_encoded = stored(target.name, *kind.shape).values(), True
+        wanted = kind.matrix and target.wants(kind.role, kind.layer, kind.expert, experts_only)
+        if wanted and (used := target.fitting(kind.shape[1])):
+            parts, any_encoded = stored(used.name, *kind.shape).values(), True
             size = sum(prod(shape) * each for _, shape, each in parts)
         else:
             wide = target.config is None and (not kind.matrix or kind.role in KEPT)

@@ -5,7 +5,8 @@ int4-g128-asym       the same with zero points
 int8                 compressed-tensors pack-quantized, symmetric, one bf16 scale for each row
 fp8                  e4m3, one f32 scale for 128 x 128 weights, as DeepSeek-V3 and Qwen3 FP8 files
 mxfp4                compressed-tensors mxfp4-pack-quantized, a power of two for 32 weights of a row
-q8_0, q4_0, q4_k     one GGUF file with blocks of 32 or (q4_k) 256 weights of a row
+q8_0, q4_0, q4_k     one GGUF file with blocks of 32 or (q4_k) 256 weights of a row; in a q4_k file rows that are no
+                     multiple of 256 are q4_0
 bf16                 one GGUF file, nothing encoded
 """
 
@@ -26,8 +27,9 @@ SPLIT = ("wkv_b",)  # also plain in GGUF: it lies there in two halves, one of th
 
 @dataclass(frozen=True)
 class Target:
-    """One encoding. `multiple`: what the number of columns must be a multiple of; others are left as they are.
-    `config`: patterns of modules that are left plain -> quantization_config; None for GGUF."""
+    """One encoding. `multiple`: what the number of columns must be a multiple of; other matrices are encoded as the
+    target `narrow`, or left as they are. `config`: patterns of modules that are left plain -> quantization_config; None
+    for GGUF."""
 
     name: str
     format: str
@@ -35,11 +37,18 @@ class Target:
     multiple: int
     encode: Callable[[np.ndarray], Parts]
     config: Callable[[list[str]], dict[str, Any]] | None = None
+    narrow: str = ""
 
     def wants(self, role: str, layer: int | None, expert: int | None, experts_only: bool) -> bool:
         """True for matrices that are encoded, if their columns fit."""
         kept = KEPT if self.config else KEPT + SPLIT
         return layer is not None and role not in kept and (expert is not None or not experts_only)
+
+    def fitting(self, cols: int) -> "Target | None":
+        """This one or the narrow one, whichever a matrix of so many columns fits."""
+        if cols % self.multiple == 0:
+            return self
+        return TARGETS[self.narrow].fitting(cols) if self.narrow else None
 
 
 def _compressed(layout: str, weights: dict[str, Any]) -> Callable[[list[str]], dict[str, Any]]:
@@ -79,7 +88,7 @@ TARGETS = {target.name: target for target in (
                                                 "group_size": 32, "scale_dtype": "torch.uint8"})),
     Target("q8_0", "q8_0", {}, 32, q8_0),
     Target("q4_0", "q4_0", {}, 32, q4_0),
-    Target("q4_k", "q4_k", {}, 256, q4_k),
+    Target("q4_k", "q4_k", {}, 256, q4_k, narrow="q4_0"),
     Target("bf16", "bf16", {}, 1, plain),
 )}  # fmt: skip
 GGUF = [name for name, target in TARGETS.items() if target.config is None]
