@@ -25,9 +25,9 @@ from refmoe.numerics.small_codes import nibbles, scales_problem, scales_to_f32
 from refmoe.weight import Weight
 
 if jit.ENABLED:
+    from refmoe.kernels.columns import product_awq as product  # noqa: F401
     from refmoe.kernels.integer_codes import awq_codes
     from refmoe.kernels.scales import KINDS
-    from refmoe.kernels.small_integers import product_awq as product  # noqa: F401
 
 suffixes = (".qweight", ".qzeros", ".scales")
 dtypes = ("I32", "I32", "F16|BF16|F32")
@@ -92,5 +92,5 @@ def descriptor(weight: Weight) -> list[int]:
     """First words of the descriptor; see kernels.small_integers."""
     size = weight.params["group"] or weight.cols
     return [weight.parts[".qweight"].ctypes.data, weight.cols, 0, weight.parts[".scales"].ctypes.data,
-            KINDS[weight.params[".scales"]], size, weight.cols // size, 4, weight.parts[".qzeros"].ctypes.data, 0, 0,
+            KINDS[weight.params[".scales"]], 1, size, weight.cols // size, 4, weight.parts[".qzeros"].ctypes.data, 0, 0,
             weight.rows]  # fmt: skip

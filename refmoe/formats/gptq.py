@@ -33,9 +33,9 @@ from refmoe.numerics.small_codes import bit_fields, scales_problem, scales_to_f3
 from refmoe.weight import Weight
 
 if jit.ENABLED:
+    from refmoe.kernels.columns import product_gptq as product  # noqa: F401
     from refmoe.kernels.integer_codes import gptq_codes, gptq_codes_zeros
     from refmoe.kernels.scales import KINDS
-    from refmoe.kernels.small_integers import product_gptq as product  # noqa: F401
 
 suffixes = (".qweight", ".qzeros", ".scales")
 dtypes = ("I32", "I32", "F16|BF16|F32")
@@ -125,7 +125,7 @@ def descriptor(weight: Weight) -> list[int]:
     (size, groups), symmetric, bits = _group(weight), weight.params["symmetric"], weight.params["bits"]
     index = _reordered(weight)
     return [weight.parts[".qweight"].ctypes.data, weight.cols, 0, weight.parts[".scales"].ctypes.data,
-            KINDS[weight.params[".scales"]], size, groups, bits,
+            KINDS[weight.params[".scales"]], 1, size, groups, bits,
             0 if symmetric else weight.parts[".qzeros"].ctypes.data,
             1 << (bits - 1) if symmetric else weight.params["zero_offset"],
             0 if index is None else index.ctypes.data, weight.rows]  # fmt: skip

@@ -135,5 +135,5 @@ def descriptor(weight: Weight) -> list[int]:
     zeros = 0 if weight.params["symmetric"] else weight.parts[".weight_zero_point"].ctypes.data
     index = _reordered(weight)
     return [packed.ctypes.data, weight.cols, -(-weight.cols * bits // 32) * 4, scales.ctypes.data,
-            KINDS[weight.params[".weight_scale"]], weight.cols // groups, groups, bits, zeros, 1 << (bits - 1),
+            KINDS[weight.params[".weight_scale"]], 1, weight.cols // groups, groups, bits, zeros, 1 << (bits - 1),
             0 if index is None else index.ctypes.data, weight.rows]  # fmt: skip

@@ -6,7 +6,8 @@ signed integers (one signed byte for each scale, in the order of the scales), or
 
 import numpy as np
 
-from refmoe.jit import item_kernel, kernel
+from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.kernels.groups import stream_groups
 from refmoe.kernels.matmul import product_item
 from refmoe.kernels.matrix import BASE, COLS, ROW_BYTES, stream_vectors
 from refmoe.kernels.product_codes import product_codes_item
@@ -18,10 +19,12 @@ from refmoe.kernels.scales import (
     SCALE_KIND,
     SCALES,
     block_scales,
+    load_scale,
     unit_scales,
 )
 from refmoe.kernels.turned import load_16, load_32
 from refmoe.numerics.vec import splat, vmul, vsub
+from refmoe.numerics.vec_bytes import load_bytes, signed, small_e4m3
 from refmoe.numerics.vec_codes import load_bytes64
 from refmoe.numerics.vec_int import e4m3, keep, load_codes, load_codes_partial, load_u8, put, to_float, viadd, vxor
 
@@ -63,13 +66,48 @@ def vector_int8(d, r, k):
 
 
 @kernel
+def _largest_scale(d, first, last):
+    """Largest size of the scales of rows first..last."""
+    rows, largest = d[BLOCK_ROWS], np.float32(0.0)
+    for i in range(first // rows * d[SCALE_COLS], ((last - 1) // rows + 1) * d[SCALE_COLS]):
+        largest = max(largest, abs(load_scale(d[SCALE_KIND], d[SCALES], i)))
+    return largest
+
+
+@inlined
+def _open_fp8(d, r, g, scale):
+    return vmul(scale, splat(np.float32(256.0)))
+
+
+@inlined
+def _pair_fp8(where, scale):
+    return vmul(small_e4m3(load_bytes(where)), scale), vmul(small_e4m3(load_bytes(where + 16)), scale)
+
+
+@inlined
+def _open_int8(d, r, g, scale):
+    zero = 0 if d[ZEROS] == 0 else (load_u8(d[ZEROS] + r // d[BLOCK_ROWS] * d[SCALE_COLS] + g) ^ 128) - 128
+    return splat(np.float32(zero)), scale
+
+
+@inlined
+def _pair_int8(where, shared):
+    zero, scale = shared
+    return (vmul(vsub(signed(load_bytes(where)), zero), scale),
+            vmul(vsub(signed(load_bytes(where + 16)), zero), scale))  # fmt: skip
+
+
+@kernel
 def _stream_fp8(d, first, last, x, x_rows, out, width, out_rows):
-    stream_vectors(vector_fp8, d, first, last, x, x_rows, out, width, out_rows)
+    if _largest_scale(d, first, last) < 2.0**120:
+        stream_groups(_open_fp8, _pair_fp8, vector_fp8, 32, d, first, last, x, x_rows, out, width, out_rows)
+    else:  # scale * 256 is not a finite number
+        stream_vectors(vector_fp8, d, first, last, x, x_rows, out, width, out_rows)
 
 
 @kernel
 def _stream_int8(d, first, last, x, x_rows, out, width, out_rows):
-    stream_vectors(vector_int8, d, first, last, x, x_rows, out, width, out_rows)
+    stream_groups(_open_int8, _pair_int8, vector_int8, 32, d, first, last, x, x_rows, out, width, out_rows)
 
 
 @item_kernel

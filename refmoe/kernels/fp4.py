@@ -6,34 +6,68 @@ of the whole matrix, and HOW it is used: 0 not at all, 1 the scale is divided by
 
 import numpy as np
 
-from refmoe.jit import item_kernel, kernel
+from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.kernels.groups import stream_groups
 from refmoe.kernels.matmul import product_item
-from refmoe.kernels.matrix import BASE, ROW_BYTES, stream_vectors
+from refmoe.kernels.matrix import BASE, ROW_BYTES
 from refmoe.kernels.product_codes import product_codes_item
-from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, load_scale
+from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, splat_scale
 from refmoe.kernels.turned import load_16, load_32
 from refmoe.numerics.vec import address, splat, vdiv, vmul
+from refmoe.numerics.vec_bytes import WIDE, b_lookup, b_shr, load_bytes, upper_bytes, zip_high, zip_low
 from refmoe.numerics.vec_codes import load_bytes16, load_bytes32
-from refmoe.numerics.vec_int import e2m1, e4m3, float_of_bits, load_codes_partial, load_i64, power, spread4
+from refmoe.numerics.vec_int import (
+    SIXTEEN,
+    choose,
+    e2m1,
+    e4m3,
+    float_of_bits,
+    load_codes_partial,
+    load_i64,
+    power,
+    spread4,
+)
 from refmoe.numerics.vec_unpack import look_up, nibble_neighbours
 
 GLOBAL, HOW = SCALE_COLS + 1, SCALE_COLS + 2
 
 
 @kernel
+def _whole_scale(d, scale):
+    """Scales of groups with that of the whole matrix."""
+    if d[HOW] == 1:
+        return vdiv(scale, splat(float_of_bits(d[GLOBAL])))
+    if d[HOW] == 2:
+        return vmul(scale, splat(float_of_bits(d[GLOBAL])))
+    return scale
+
+
+@kernel
 def vector_fp4(d, r, k):
     """`vector` of e2m1 codes; columns come in whole groups."""
-    scale = load_scale(d[SCALE_KIND], d[SCALES], r * d[SCALE_COLS] + k * 16 // d[BLOCK_COLS])
-    if d[HOW] == 1:
-        scale = np.float32(scale / float_of_bits(d[GLOBAL]))
-    elif d[HOW] == 2:
-        scale = np.float32(scale * float_of_bits(d[GLOBAL]))
-    return vmul(e2m1(spread4(load_i64(d[BASE] + r * d[ROW_BYTES] + k * 8))), splat(scale))
+    scale = splat_scale(d[SCALE_KIND], d[SCALES], r * d[SCALE_COLS] + k * 16 // d[BLOCK_COLS])
+    return vmul(e2m1(spread4(load_i64(d[BASE] + r * d[ROW_BYTES] + k * 8))), _whole_scale(d, scale))
+
+
+@inlined
+def _open(d, r, g, scale):
+    whole = _whole_scale(d, scale)
+    return vmul(e2m1(spread4(SIXTEEN)), whole) if WIDE else whole  # WIDE: what each code means
+
+
+@inlined
+def _pair(where, shared):
+    if WIDE:
+        return choose(shared, spread4(load_i64(where))), choose(shared, spread4(load_i64(where + 8)))
+    values, low = load_bytes(address(UPPER)), load_bytes(where)
+    high = b_shr(low, 4)
+    return (vmul(upper_bytes(b_lookup(values, zip_low(low, high))), shared),
+            vmul(upper_bytes(b_lookup(values, zip_high(low, high))), shared))  # fmt: skip
 
 
 @kernel
 def _stream_fp4(d, first, last, x, x_rows, out, width, out_rows):
-    stream_vectors(vector_fp4, d, first, last, x, x_rows, out, width, out_rows)
+    stream_groups(_open, _pair, vector_fp4, 16, d, first, last, x, x_rows, out, width, out_rows)
 
 
 @item_kernel
@@ -42,6 +76,8 @@ def product_fp4(block, item, slot):
     product_item(_stream_fp4, vector_fp4, block, item, slot)
 
 
+UPPER = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float16).view(np.uint8)[1::2]
+UPPER = np.concatenate([UPPER, UPPER | 128])  # upper bytes of e2m1 values in binary16; the lower ones are 0
 STEPS = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.int8)  # twice the value of e2m1
 
 
@@ -56,11 +92,7 @@ def _scales(where, d, r, k):
     first = k // d[BLOCK_COLS]
     codes = load_codes_partial(d[SCALES] + r * d[SCALE_COLS] + first, min(16, d[SCALE_COLS] - first))
     found = e4m3(codes) if d[SCALE_KIND] == 4 else power(codes)
-    if d[HOW] == 1:
-        found = vdiv(found, splat(float_of_bits(d[GLOBAL])))
-    elif d[HOW] == 2:
-        found = vmul(found, splat(float_of_bits(d[GLOBAL])))
-    return vmul(found, splat(np.float32(0.5)))
+    return vmul(_whole_scale(d, found), splat(np.float32(0.5)))
 
 
 @item_kernel

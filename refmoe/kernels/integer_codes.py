@@ -8,9 +8,10 @@ places, so turned chunks (kernels.turned) are written from them at once, also fo
 import numpy as np
 
 from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.kernels.columns import awq_zeros, gptq_zeros, load_words, scales_of_rows
 from refmoe.kernels.matrix import BASE, COLS, END
 from refmoe.kernels.product_codes import product_codes_item, product_turned_item
-from refmoe.kernels.scales import some_scales, unit_scales
+from refmoe.kernels.scales import unit_scales
 from refmoe.kernels.small_integers import (
     BITS,
     GROUP,
@@ -18,20 +19,15 @@ from refmoe.kernels.small_integers import (
     ROWS,
     SCALE_KIND,
     SCALES,
-    ZEROS,
-    awq_nibble,
-    gptq_zero,
     packed_zero,
 )
 from refmoe.kernels.turned import PAIR, TABLE, UNITS, codes_bytes, load_16, load_32
-from refmoe.numerics.vec import splat, store16, vmul
+from refmoe.numerics.vec import splat, store16, vmul, vsub
 from refmoe.numerics.vec_codes import (
     copy_byte,
     load_bytes16,
     load_bytes32,
     load_bytes64,
-    load_ints,
-    load_some_ints,
     minus,
     to_bytes,
 )
@@ -125,38 +121,16 @@ def _bytes_16_zeros(block, item, slot):
 
 
 @kernel
-def _word(where, count, end):
-    """16 words of 32 bits at `where`, of which `count` belong to rows that are there."""
-    return load_ints(where) if where + 64 <= end else load_some_ints(where, count)
-
-
-@kernel
 def _fill_scales(d, first, count, k, place, half, zeros):
     """Scales and, with zero points, minima of 16 rows from `first` on: `count` rows are there."""
-    size = 4 if d[SCALE_KIND] == 0 else 2
+    middle = splat(np.float32(1 << (d[BITS] - 1)))
     for u in range(UNITS):
         g = min((k + 32 * u) // d[GROUP], d[GROUPS] - 1)
-        scales = some_scales(d[SCALE_KIND], d[SCALES] + (g * d[ROWS] + first) * size, count)
+        scales = scales_of_rows(d, first, count, g)
         target = place + codes_bytes(32) + u * PAIR + half * 64
         store16(target, scales)
         if zeros is not None:
-            store16(target + TABLE, vmul(zeros(d, first, count, g), scales))
-
-
-@kernel
-def _gptq_zeros(d, first, count, g):
-    found, half = splat(np.float32(0.0)), np.float32(1 << (d[BITS] - 1))
-    for i in range(count):
-        found = put(found, i, np.float32(half - gptq_zero(d, first + i, g)))
-    return found
-
-
-@kernel
-def _awq_zeros(d, first, count, g):
-    found = splat(np.float32(0.0))
-    for i in range(count):
-        found = put(found, i, np.float32(np.float32(8.0) - awq_nibble(d[ZEROS], d, first + i, g)))
-    return found
+            store16(target + TABLE, vmul(vsub(middle, zeros(d, first, count, g)), scales))
 
 
 @inlined
@@ -169,7 +143,7 @@ def _fill_gptq(unit, stored, codes, scales, minima, d, first, last, k, place, sp
         count = min(16, last - row)
         for j in range(words):
             where = d[BASE] + ((k // each + j) * d[ROWS] + row) * 4
-            word, target = _word(where, count, d[END]), place + j * (each // QUAD) * PAIR + half * 64
+            word, target = load_words(where, count, d[END]), place + j * (each // QUAD) * PAIR + half * 64
             if d[BITS] == 8:
                 store_turned(target, PAIR, minus(to_bytes(word), 128))
             else:
@@ -210,13 +184,13 @@ def gptq_codes(block, item, slot):
 @item_kernel
 def gptq_codes_zeros(block, item, slot):
     """GPTQ with zero points."""
-    product_turned_item(_fill_gptq, _gptq_zeros, block, item, slot)
+    product_turned_item(_fill_gptq, gptq_zeros, block, item, slot)
 
 
 @item_kernel
 def awq_codes(block, item, slot):
     """AWQ."""
-    product_turned_item(_fill_awq, _awq_zeros, block, item, slot)
+    product_turned_item(_fill_awq, awq_zeros, block, item, slot)
 
 
 PACKED = {(4, 32, True): _nibbles_32, (4, 32, False): _nibbles_32_zeros,

@@ -9,7 +9,8 @@ import numpy as np
 from refmoe.jit import kernel
 from refmoe.kernels.matrix import COLS, OWN
 from refmoe.numerics.codecs import widen_f16
-from refmoe.numerics.vec import BF16, F16, F32, load_partial, splat
+from refmoe.numerics.vec import BF16, F16, F32, load16, load_partial, splat
+from refmoe.numerics.vec_bytes import splat_bits, splat_half
 from refmoe.numerics.vec_int import float_of_bits, load_u8, load_u16, load_u32, put
 from refmoe.numerics.vec_unpack import repeat_2, repeat_4
 
@@ -54,6 +55,16 @@ def load_scale(kind, scales, index):
 
 
 @kernel
+def splat_scale(kind, scales, index):
+    """Scale number `index` at address `scales` in sixteen f32 lanes."""
+    if kind == 1:
+        return splat_bits(load_u16(scales + index * 2) << 16)
+    if kind == 2:
+        return splat_half(scales + index * 2)
+    return splat(load_scale(kind, scales, index))
+
+
+@kernel
 def block_scales(d, r, k):
     """Scales of columns 16k .. 16k+15 of row r; of columns beyond the last, the last one's."""
     scales = d[SCALES]
@@ -71,10 +82,10 @@ def block_scales(d, r, k):
 def some_scales(kind, where, count):
     """The first `count` (up to 16) scales at `where`, of a kind of 2 or 4 bytes; +0 in the other lanes."""
     if kind == 0:
-        return load_partial(F32, where, count)
+        return load16(F32, where) if count == 16 else load_partial(F32, where, count)
     if kind == 1:
-        return load_partial(BF16, where, count)
-    return load_partial(F16, where, count)
+        return load16(BF16, where) if count == 16 else load_partial(BF16, where, count)
+    return load16(F16, where) if count == 16 else load_partial(F16, where, count)
 
 
 @kernel

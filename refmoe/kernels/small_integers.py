@@ -3,19 +3,23 @@
 W_eff[r, c] = (q - z) * scale of group g of row r, where g is c // GROUP or, with an order of columns, the c-th entry of
 the int32 table at G_IDX. Three layouts: `packed` rows of bits (compressed-tensors), `gptq` and `awq` words.
 
-Own words of a descriptor: SCALES address, SCALE_KIND (kernels.scales), GROUP columns of a group, GROUPS of a row, BITS,
-ZEROS address of packed zero points or 0, ZERO what is added to a stored zero point, or the zero point where there are
-none, G_IDX address or 0, ROWS of the matrix. ROW_BYTES counts for the packed layout only.
+Own words of a descriptor: those of kernels.scales (GROUP columns of a group, GROUPS of a row), BITS, ZEROS address of
+packed zero points or 0, ZERO what is added to a stored zero point, or the zero point where there are none, G_IDX
+address or 0, ROWS of the matrix. ROW_BYTES counts for the packed layout only.
 """
 
 import numpy as np
 
 from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.kernels.groups import stream_groups
 from refmoe.kernels.matmul import product_item
-from refmoe.kernels.matrix import BASE, COLS, OWN, ROW_BYTES, stream_vectors
-from refmoe.kernels.scales import load_scale
+from refmoe.kernels.matrix import BASE, COLS, ROW_BYTES, stream_vectors
+from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, load_scale
 from refmoe.numerics.vec import splat, vmul, vsub
+from refmoe.numerics.vec_bytes import WIDE
 from refmoe.numerics.vec_int import (
+    SIXTEEN,
+    choose,
     keep,
     load_codes,
     load_codes_partial,
@@ -29,7 +33,8 @@ from refmoe.numerics.vec_int import (
     to_float,
 )
 
-SCALES, SCALE_KIND, GROUP, GROUPS, BITS, ZEROS, ZERO, G_IDX, ROWS = range(OWN, OWN + 9)
+GROUP, GROUPS = BLOCK_COLS, SCALE_COLS
+BITS, ZEROS, ZERO, G_IDX, ROWS = range(SCALE_COLS + 1, SCALE_COLS + 6)
 AWQ_ORDER = 0x73625140  # hexadecimal digit j: which nibble of a word belongs to its row j
 
 
@@ -153,34 +158,47 @@ def vector_awq(d, r, k):
     return _vector(_awq_codes, _awq_zero, _gptq_scale, d, r, k)
 
 
+@inlined
+def _open(d, r, g, scale):
+    return splat(packed_zero(d, r, g)), scale
+
+
+@inlined
+def weights(codes, shared):
+    """W_eff from codes, zero points and scales."""
+    return vmul(vsub(codes, shared[0]), shared[1])
+
+
+@inlined
+def _open_nibbles(d, r, g, scale):
+    shared = _open(d, r, g, scale)
+    return weights(to_float(spread4(SIXTEEN)), shared) if WIDE else shared  # WIDE: what each nibble means
+
+
+@inlined
+def _nibbles(where, shared):
+    q0, q1 = spread4(load_i64(where)), spread4(load_i64(where + 8))
+    if WIDE:
+        return choose(shared, q0), choose(shared, q1)
+    return weights(to_float(q0), shared), weights(to_float(q1), shared)
+
+
+@inlined
+def _bytes(where, shared):
+    return weights(to_float(load_codes(where)), shared), weights(to_float(load_codes(where + 16)), shared)
+
+
 @kernel
 def _stream_packed(d, first, last, x, x_rows, out, width, out_rows):
-    stream_vectors(vector_packed, d, first, last, x, x_rows, out, width, out_rows)
-
-
-@kernel
-def _stream_gptq(d, first, last, x, x_rows, out, width, out_rows):
-    stream_vectors(vector_gptq, d, first, last, x, x_rows, out, width, out_rows)
-
-
-@kernel
-def _stream_awq(d, first, last, x, x_rows, out, width, out_rows):
-    stream_vectors(vector_awq, d, first, last, x, x_rows, out, width, out_rows)
+    if d[BITS] == 4 and d[G_IDX] == 0:
+        stream_groups(_open_nibbles, _nibbles, vector_packed, 16, d, first, last, x, x_rows, out, width, out_rows)
+    elif d[BITS] == 8 and d[G_IDX] == 0:
+        stream_groups(_open, _bytes, vector_packed, 32, d, first, last, x, x_rows, out, width, out_rows)
+    else:
+        stream_vectors(vector_packed, d, first, last, x, x_rows, out, width, out_rows)
 
 
 @item_kernel
 def product_packed(block, item, slot):
     """Work item of compressed-tensors pack-quantized."""
     product_item(_stream_packed, vector_packed, block, item, slot)
-
-
-@item_kernel
-def product_gptq(block, item, slot):
-    """Work item of GPTQ."""
-    product_item(_stream_gptq, vector_gptq, block, item, slot)
-
-
-@item_kernel
-def product_awq(block, item, slot):
-    """Work item of AWQ."""
-    product_item(_stream_awq, vector_awq, block, item, slot)

@@ -151,6 +151,45 @@ def unsigned(typingctx, a):
 
 
 @intrinsic
+def small_e4m3(typingctx, codes):
+    """e4m3 codes as f32 lanes, each a 256th of its value; exact."""
+    def codegen(context, builder, signature, args):
+        half = ir.VectorType(_I16, LANES)  # the fields of a binary16 whose exponent is 8 too small
+        field = builder.shl(builder.sext(args[0], half), ir.Constant(half, [7] * LANES))
+        field = builder.and_(field, ir.Constant(half, [0xBFFF] * LANES))
+        nan = builder.and_(builder.add(field, ir.Constant(half, [0x80] * LANES)), ir.Constant(half, [0x4000] * LANES))
+        return _widen(builder, builder.or_(field, nan), types.int16)
+
+    return v32(v8), codegen
+
+
+@intrinsic
+def upper_bytes(typingctx, a):
+    """f32 lanes of the binary16 numbers with these upper bytes, and lower bytes of 0."""
+    def codegen(context, builder, signature, args):
+        half = ir.VectorType(_I16, LANES)
+        wide = builder.shl(builder.zext(args[0], half), ir.Constant(half, [8] * LANES))
+        return _widen(builder, wide, types.int16)
+
+    return v32(v8), codegen
+
+
+def _zipped(first):
+    @intrinsic
+    def zipped(typingctx, a, b):
+        def codegen(context, builder, signature, args):
+            order = [i // 2 + first + LANES * (i % 2) for i in range(LANES)]
+            return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(_I32, LANES), order))
+
+        return v8(v8, v8), codegen
+
+    return zipped
+
+
+zip_low, zip_high = _zipped(0), _zipped(8)  # bytes 0..7, or 8..15, of both, in turns
+
+
+@intrinsic
 def splat_number(typingctx, number):
     """16 f32 lanes with an integer below 2^24."""
     def codegen(context, builder, signature, args):

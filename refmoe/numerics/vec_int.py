@@ -12,6 +12,7 @@ from refmoe.numerics.vec import _F32, _FEATURES, _I16, _I32, _I64, _V32, LANES, 
 
 _I8 = ir.IntType(8)
 _V8, _V16, _VI32 = (ir.VectorType(kind, LANES) for kind in (_I8, _I16, _I32))
+SIXTEEN = -0x0123456789ABCDF0  # as sixteen nibbles, 0 to 15 (the pattern 0xFEDCBA9876543210)
 _HALF = "+f16c" in _FEATURES or "+avx512f" in _FEATURES
 vi32 = Vec(types.int32)
 
@@ -68,19 +69,25 @@ def load_codes_partial(typingctx, where, count):
     return vi32(types.int64, types.int64), codegen
 
 
-@intrinsic
-def spread4(typingctx, word):
-    """Lane l is bits 4l .. 4l+3 of an int64."""
-    def codegen(context, builder, signature, args):
-        low, high = builder.trunc(args[0], _I32), builder.trunc(builder.lshr(args[0], ir.Constant(_I64, 32)), _I32)
-        pair = ir.Constant(ir.VectorType(_I32, 2), ir.Undefined)
-        for i, half in enumerate((low, high)):
-            pair = builder.insert_element(pair, half, ir.Constant(_I32, i))
-        halves = builder.shuffle_vector(pair, pair, ir.Constant(_VI32, [0] * 8 + [1] * 8))
-        shifted = builder.lshr(halves, ir.Constant(_VI32, [4 * (lane % 8) for lane in range(LANES)]))
-        return builder.and_(shifted, _const(_VI32, 15))
+def _spread(order):
+    @intrinsic
+    def spread(typingctx, word):
+        def codegen(context, builder, signature, args):
+            low, high = builder.trunc(args[0], _I32), builder.trunc(builder.lshr(args[0], ir.Constant(_I64, 32)), _I32)
+            pair = ir.Constant(ir.VectorType(_I32, 2), ir.Undefined)
+            for i, half in enumerate((low, high)):
+                pair = builder.insert_element(pair, half, ir.Constant(_I32, i))
+            halves = builder.shuffle_vector(pair, pair, ir.Constant(_VI32, [0] * 8 + [1] * 8))
+            shifted = builder.lshr(halves, ir.Constant(_VI32, [4 * nibble for nibble in order] * 2))
+            return builder.and_(shifted, _const(_VI32, 15))
 
-    return vi32(types.int64), codegen
+        return vi32(types.int64), codegen
+
+    return spread
+
+
+spread4 = _spread(range(8))  # lane l is bits 4l .. 4l+3 of an int64
+spread_awq = _spread((0, 4, 1, 5, 2, 6, 3, 7))  # of each half of an int64, lane l is nibble number 0, 4, 1, 5 ...
 
 
 @intrinsic
@@ -133,6 +140,20 @@ def keep(typingctx, vector, count):
         return builder.select(mask, args[0], _const(_V32, 0.0))
 
     return v32(v32, types.int64), codegen
+
+
+@intrinsic
+def choose(typingctx, table, index):
+    """Lane i is table[index[i]] of 16 f32 lanes, indices 0..15. With AVX-512 one instruction; elsewhere slow."""
+    def codegen(context, builder, signature, args):
+        found = ir.Constant(_V32, ir.Undefined)
+        for i in range(LANES):
+            lane = ir.Constant(_I32, i)
+            picked = builder.extract_element(args[0], builder.extract_element(args[1], lane))
+            found = builder.insert_element(found, picked, lane)
+        return found
+
+    return v32(v32, vi32), codegen
 
 
 @intrinsic

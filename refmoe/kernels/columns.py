@@ -1,0 +1,176 @@
+"""GPTQ and AWQ (kernels.small_integers): `stream` of matrices whose words lie side by side for the rows of W_eff.
+
+A vector holds one column of sixteen rows. Lane l of the one reduction, the columns l, l + 16 and so on, is then a whole
+vector of sums; eight of the sixteen fit into registers, so that W is gone through twice, for columns with l < 8 and for
+the others. What is read beyond the last row is not used. Matrices with an order of columns, and groups that are not
+whole multiples of 16 columns, go through `vector`.
+"""
+
+import numpy as np
+
+from refmoe.jit import inlined, item_kernel, kernel
+from refmoe.kernels.matmul import product_item
+from refmoe.kernels.matrix import BASE, COLS, END, stream_vectors
+from refmoe.kernels.scales import SCALE_KIND, SCALES, some_scales
+from refmoe.kernels.small_integers import (
+    BITS,
+    G_IDX,
+    GROUP,
+    GROUPS,
+    ROWS,
+    ZEROS,
+    gptq_zero,
+    vector_awq,
+    vector_gptq,
+    weights,
+)
+from refmoe.numerics.vec import load1, prefetch, splat, store16, store_partial, vadd, vfma
+from refmoe.numerics.vec_codes import load_ints, load_some_ints, mask, shift_right, to_float
+from refmoe.numerics.vec_int import load_i64, load_u32, put, spread_awq
+from refmoe.numerics.vec_int import to_float as lanes_to_float
+
+AHEAD = 8  # steps of sixteen columns between what is used and what is asked for
+
+
+@kernel
+def load_words(where, count, end):
+    """16 words of 32 bits at `where`, of which `count` belong to rows that are there."""
+    return load_ints(where) if where + 64 <= end else load_some_ints(where, count)
+
+
+@kernel
+def scales_of_rows(d, r, count, g):
+    """Scales of group g for `count` rows from r on."""
+    size = 4 if d[SCALE_KIND] == 0 else 2
+    return some_scales(d[SCALE_KIND], d[SCALES] + (g * d[ROWS] + r) * size, count)
+
+
+@kernel
+def gptq_zeros(d, r, count, g):
+    """Zero points of group g for `count` rows from r on."""
+    found = splat(gptq_zero(d, r, g))
+    for i in range(1, count if d[ZEROS] != 0 else 1):
+        found = put(found, i, gptq_zero(d, r + i, g))
+    return found
+
+
+@kernel
+def _awq_codes(table, d, r, count, line):
+    where = table + line * (d[ROWS] // 2) + r // 2
+    return lanes_to_float(spread_awq(load_i64(where) if count > 8 else load_u32(where)))
+
+
+@kernel
+def awq_zeros(d, r, count, g):
+    """The same of AWQ; r is a multiple of 8."""
+    return _awq_codes(d[ZEROS], d, r, count, g)
+
+
+@inlined
+def _nibbles(d, r, count, k, shared):
+    """Eight columns from k on."""
+    step = d[ROWS] * 4
+    where = d[BASE] + k // 8 * step + r * 4
+    prefetch(where + 2 * AHEAD * step)
+    w = load_words(where, count, d[END])
+    return (weights(to_float(mask(w, 15)), shared), weights(to_float(mask(shift_right(w, 4), 15)), shared),
+            weights(to_float(mask(shift_right(w, 8), 15)), shared),
+            weights(to_float(mask(shift_right(w, 12), 15)), shared),
+            weights(to_float(mask(shift_right(w, 16), 15)), shared),
+            weights(to_float(mask(shift_right(w, 20), 15)), shared),
+            weights(to_float(mask(shift_right(w, 24), 15)), shared), weights(to_float(shift_right(w, 28)), shared))
+
+
+@inlined
+def _bytes(d, r, count, k, shared):
+    step = d[ROWS] * 4
+    where = d[BASE] + k // 4 * step + r * 4
+    prefetch(where + 4 * AHEAD * step)
+    prefetch(where + (4 * AHEAD + 1) * step)
+    v, w = load_words(where, count, d[END]), load_words(where + step, count, d[END])
+    return (weights(to_float(mask(v, 255)), shared), weights(to_float(mask(shift_right(v, 8), 255)), shared),
+            weights(to_float(mask(shift_right(v, 16), 255)), shared), weights(to_float(shift_right(v, 24)), shared),
+            weights(to_float(mask(w, 255)), shared), weights(to_float(mask(shift_right(w, 8), 255)), shared),
+            weights(to_float(mask(shift_right(w, 16), 255)), shared), weights(to_float(shift_right(w, 24)), shared))
+
+
+@inlined
+def _awq_column(d, r, count, k, shared):
+    prefetch(d[BASE] + (k + 16 * AHEAD) * (d[ROWS] // 2) + r // 2)
+    return weights(_awq_codes(d[BASE], d, r, count, k), shared)
+
+
+@inlined
+def _awq_columns(d, r, count, k, shared):
+    return (_awq_column(d, r, count, k, shared), _awq_column(d, r, count, k + 1, shared),
+            _awq_column(d, r, count, k + 2, shared), _awq_column(d, r, count, k + 3, shared),
+            _awq_column(d, r, count, k + 4, shared), _awq_column(d, r, count, k + 5, shared),
+            _awq_column(d, r, count, k + 6, shared), _awq_column(d, r, count, k + 7, shared))
+
+
+@inlined
+def _sums(zeros, columns, d, r, count, first, xs):
+    """Eight lanes of the reduction, from lane `first` on, each for 16 rows from r on."""
+    a0 = splat(np.float32(0.0))
+    a1, a2, a3, a4, a5, a6, a7 = a0, a0, a0, a0, a0, a0, a0
+    for g in range(d[GROUPS]):
+        shared = zeros(d, r, count, g), scales_of_rows(d, r, count, g)
+        for k in range(g * d[GROUP] + first, min((g + 1) * d[GROUP], d[COLS]), 16):
+            w, xk = columns(d, r, count, k, shared), xs + k * 4
+            a0, a1 = vfma(w[0], splat(load1(xk)), a0), vfma(w[1], splat(load1(xk + 4)), a1)
+            a2, a3 = vfma(w[2], splat(load1(xk + 8)), a2), vfma(w[3], splat(load1(xk + 12)), a3)
+            a4, a5 = vfma(w[4], splat(load1(xk + 16)), a4), vfma(w[5], splat(load1(xk + 20)), a5)
+            a6, a7 = vfma(w[6], splat(load1(xk + 24)), a6), vfma(w[7], splat(load1(xk + 28)), a7)
+    return a0, a1, a2, a3, a4, a5, a6, a7
+
+
+@inlined
+def _stream(zeros, columns, d, first, last, x, x_rows, out, width, out_rows):
+    for r in range(first, last, 16):
+        count = min(16, last - r)
+        for s in range(x_rows.shape[0]):
+            xs, place = x + x_rows[s] * d[COLS] * 4, out + (out_rows[s] * width + r) * 4
+            a, b = _sums(zeros, columns, d, r, count, 0, xs), _sums(zeros, columns, d, r, count, 8, xs)
+            y0, y2 = vadd(vadd(a[0], b[0]), vadd(a[4], b[4])), vadd(vadd(a[2], b[2]), vadd(a[6], b[6]))
+            y1, y3 = vadd(vadd(a[1], b[1]), vadd(a[5], b[5])), vadd(vadd(a[3], b[3]), vadd(a[7], b[7]))
+            y = vadd(vadd(y0, y2), vadd(y1, y3))  # the halving tree
+            if count == 16:
+                store16(place, y)
+            else:
+                store_partial(place, y, count)
+
+
+@kernel
+def _whole(d):
+    """Whether the columns come in whole sixteens of one group."""
+    return d[COLS] % 16 == 0 and (d[GROUP] % 16 == 0 or d[GROUPS] == 1) and d[G_IDX] == 0
+
+
+@kernel
+def _stream_gptq(d, first, last, x, x_rows, out, width, out_rows):
+    if not _whole(d):
+        stream_vectors(vector_gptq, d, first, last, x, x_rows, out, width, out_rows)
+    elif d[BITS] == 4:
+        _stream(gptq_zeros, _nibbles, d, first, last, x, x_rows, out, width, out_rows)
+    else:
+        _stream(gptq_zeros, _bytes, d, first, last, x, x_rows, out, width, out_rows)
+
+
+@kernel
+def _stream_awq(d, first, last, x, x_rows, out, width, out_rows):
+    if _whole(d) and first % 8 == 0:
+        _stream(awq_zeros, _awq_columns, d, first, last, x, x_rows, out, width, out_rows)
+    else:
+        stream_vectors(vector_awq, d, first, last, x, x_rows, out, width, out_rows)
+
+
+@item_kernel
+def product_gptq(block, item, slot):
+    """Work item of GPTQ."""
+    product_item(_stream_gptq, vector_gptq, block, item, slot)
+
+
+@item_kernel
+def product_awq(block, item, slot):
+    """Work item of AWQ."""
+    product_item(_stream_awq, vector_awq, block, item, slot)
