@@ -10,7 +10,7 @@ time (expert_linear), different ones each time, in all more bytes than caches ho
     GB/s, share     stored bytes (codes and scales) per second in decode; the same as a share of the read, each the best
                     of `--windows`, in turns with windows of reading, so that both see the same machine
     GFLOP/s         2 * rows * columns * 512 per second in prefill
-    a8              the same with integer codes of x (expert_linear_a8, linear_a8), where the format has codes
+    int8            with integer codes of x (expert_linear_a8, linear_a8), where the format has codes
 With one thread, seconds are those of the processor: other work costs bandwidth and caches, but not time.
 """
 
@@ -93,6 +93,7 @@ def main() -> None:
     """Print one line for each format and setting as soon as it is measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("formats", nargs="*", metavar="FORMAT")
+    parser.add_argument("--activations", nargs="*", default=["f32", "int8"], choices=["f32", "int8"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shape", type=int, nargs=2, default=(768, 2048), metavar=("ROWS", "COLS"))
     parser.add_argument("--mib", type=int, default=96, help="MiB of weights that one window goes through")
@@ -106,13 +107,13 @@ def main() -> None:
 
     (seconds,) = best([reader], options.windows, options.threads)
     print(f"threads {options.threads}, experts {options.shape}, read {bench.BUFFER / seconds / 1e9:.1f} GB/s\n{'':38}",
-          *(f"{name:>9}" for name in ("f32: GB/s", "share", "GFLOP/s", "a8: GB/s", "share", "GFLOP/s")))
+          *(f"{kind + ' GB/s':>9}{'share':>10}{'GFLOP/s':>10}" for kind in options.activations))
     for name in options.formats or formats.names():
         for label, settings in PARAMS.get(name, {"": ()}).items():
-            row = {"format": name, "setting": label, "f32": measure(name, settings, options, reader, ""),
-                   "a8": measure(name, settings, options, reader, "_a8")}  # fmt: skip
-            report.append(row)
-            cells = [f"{m['GB/s']:10.1f}{m['share']:10.2f}{m['GFLOP/s']:10.1f}" for m in (row["f32"], row["a8"]) if m]
+            row = {kind: measure(name, settings, options, reader, "_a8" if kind == "int8" else "")
+                   for kind in options.activations}  # fmt: skip
+            report.append({"format": name, "setting": label, **row})
+            cells = [f"{m['GB/s']:10.1f}{m['share']:10.2f}{m['GFLOP/s']:10.1f}" for m in row.values() if m]
             print(f"{name + ' ' + label:38}{''.join(cells)}", flush=True)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:

@@ -45,12 +45,18 @@ def vector_fp8(d, r, k):
 
 
 @kernel
+def _zero(d, index):
+    return np.float32((load_u8(d[ZEROS] + index) ^ 128) - 128 if d[ZEROS] != 0 else 0)
+
+
+@kernel
 def _zeros(d, r, k):
     row, low, end = r // d[BLOCK_ROWS] * d[SCALE_COLS], k * 16, d[COLS] - 1
-    found = splat(np.float32(0.0))
-    for lane in range(16):
-        at = d[ZEROS] + row + min(low + lane, end) // d[BLOCK_COLS]
-        found = put(found, lane, np.float32((load_u8(at) ^ 128) - 128))
+    first = low // d[BLOCK_COLS]
+    found = splat(_zero(d, row + first))
+    if min(low + 15, end) // d[BLOCK_COLS] != first:
+        for lane in range(16):
+            found = put(found, lane, _zero(d, row + min(low + lane, end) // d[BLOCK_COLS]))
     return found
 
 
@@ -59,9 +65,7 @@ def vector_int8(d, r, k):
     """`vector` of signed bytes, less their zero point, times block scales."""
     rest = d[COLS] - k * 16
     w = to_float(viadd(vxor(_codes(d, r, k), splat(np.int32(128))), splat(np.int32(-128))))
-    if d[ZEROS] != 0:
-        w = vsub(w, _zeros(d, r, k))
-    w = vmul(w, block_scales(d, r, k))
+    w = vmul(vsub(w, _zeros(d, r, k)), block_scales(d, r, k))
     return w if rest >= 16 else keep(w, rest)
 
 
@@ -86,8 +90,7 @@ def _pair_fp8(where, scale):
 
 @inlined
 def _open_int8(d, r, g, scale):
-    zero = 0 if d[ZEROS] == 0 else (load_u8(d[ZEROS] + r // d[BLOCK_ROWS] * d[SCALE_COLS] + g) ^ 128) - 128
-    return splat(np.float32(zero)), scale
+    return splat(_zero(d, r // d[BLOCK_ROWS] * d[SCALE_COLS] + g)), scale
 
 
 @inlined
@@ -99,7 +102,7 @@ def _pair_int8(where, shared):
 
 @kernel
 def _stream_fp8(d, first, last, x, x_rows, out, width, out_rows):
-    if _largest_scale(d, first, last) < 2.0**120:
+    if _largest_scale(d, first, last) < np.float32(2.0**120):
         stream_groups(_open_fp8, _pair_fp8, vector_fp8, 32, d, first, last, x, x_rows, out, width, out_rows)
     else:  # scale * 256 is not a finite number
         stream_vectors(vector_fp8, d, first, last, x, x_rows, out, width, out_rows)

@@ -31,6 +31,8 @@ from refmoe.numerics.vec_int import (
     spread4,
     spread8,
     to_float,
+    vand,
+    vshr,
 )
 
 GROUP, GROUPS = BLOCK_COLS, SCALE_COLS
@@ -141,10 +143,11 @@ def awq_nibble(table, d, r, line):
 @kernel
 def _awq_codes(d, r, k):
     """One word holds eight rows of one column."""
-    found = splat(np.float32(0.0))
-    for lane in range(min(16, d[COLS] - 16 * k)):
-        found = put(found, lane, awq_nibble(d[BASE], d, r, 16 * k + lane))
-    return found
+    step, found = d[ROWS] >> 1, splat(np.int32(0))
+    where = d[BASE] + 16 * k * step + (r >> 3) * 4
+    for lane in range(16):
+        found = put(found, lane, np.int32(load_i32(where + min(lane, d[COLS] - 1 - 16 * k) * step)))
+    return to_float(vand(vshr(found, splat(np.int32(4 * (AWQ_ORDER >> 4 * (r & 7) & 15)))), splat(np.int32(15))))
 
 
 @kernel

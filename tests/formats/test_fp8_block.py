@@ -29,6 +29,16 @@ def test_products(shape):
     quantised.check_products("fp8_block", [shape])
 
 
+@vectors.needs_jit
+def test_products_with_a_scale_of_which_256_times_is_inf():
+    """The fast stream folds 256 into the scales, where that is a finite number."""
+    for top in (119.5, 120.0, 127.5):
+        weight = next(w for w in quantised.weights("fp8_block", 35, 64) if w.params["block_rows"] == 128)
+        weight.parts[".weight_scale_inv"][:] = quantised.raw(np.array([2.0**top], np.float32))
+        weight.parts[".weight"][::3] = 1  # the least code, a subnormal
+        quantised._check_product(weight, rows=(1, 9))
+
+
 def test_stored_shapes():
     shapes = formats.get("fp8_block").stored_shapes
     assert shapes(576, 7168, 128, 128) == {".weight": (576, 7168), ".weight_scale_inv": (5, 56)}
