@@ -67,6 +67,16 @@ def test_every_code_is_the_nearest(name):
         assert worse[2:].all() | np.isnan(changed[2:]).any(), flip
 
 
+def test_blocks_of_very_large_weights():
+    """Beyond the scales of binary16 the largest code of the largest scale; no warning, nothing undefined."""
+    w = np.full((2, 256), 3e38, np.float32)
+    w[1, ::2] = -3e38
+    for name in ("q8_0", "q4_0", "q4_k"):
+        stored = {".weight": TARGETS[name].encode(w)[".weight"][1].reshape(-1)}
+        back = formats.decode(Weight(name, 2, 256, stored))
+        assert np.isfinite(back).all() and abs(back).max() <= 65504 * 127
+
+
 def test_ties_go_to_the_even_code():
     table = np.array([0.0, 1.0, 2.0, 4.0], np.float32)
     assert encoders.nearest_code(np.array([0.5, 1.5, 3.0, 9.0, 0.49]), table).tolist() == [0, 2, 2, 3, 0]

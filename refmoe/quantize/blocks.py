@@ -12,14 +12,46 @@ scale of 0 has codes 0. Operations are single ones of binary32, sums of 32 are a
 every machine.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from refmoe.numerics.codecs import f16_to_f32, f32_to_f16
 from refmoe.quantize.encoders import Parts
 
 STEPS = tuple(np.float32(15.0 + step / 4) for step in range(-4, 5))
-CHUNK = 1 << 12  # groups of 32 that are worked on at once: they stay in a cache
+PIECE = 1 << 17  # weights that are worked on at once, by one of THREADS: they stay in a cache
+THREADS = 4
 _LARGEST = np.float32(65504)
+
+
+def q8_0(w: np.ndarray) -> Parts:
+    """Blocks of 32 with one scale."""
+    return {".weight": ("Q8_0", _rows(_q8_0, w))}
+
+
+def q4_0(w: np.ndarray) -> Parts:
+    """Blocks of 32 nibbles with one scale."""
+    return {".weight": ("Q4_0", _rows(_q4_0, w))}
+
+
+def q4_k(w: np.ndarray) -> Parts:
+    """Blocks of 256 nibbles with a scale and a minimum for each 32."""
+    return {".weight": ("Q4_K", _rows(_q4_k, w))}
+
+
+def _rows(encode: Callable[[np.ndarray], np.ndarray], w: np.ndarray) -> np.ndarray:
+    """Blocks u8[rows, bytes] of f32[rows, cols]."""
+    step = max(1, PIECE // w.shape[1])
+
+    def encoded(first: int) -> np.ndarray:
+        with np.errstate(over="ignore", invalid="ignore"):  # sums of weights near 2^127: no line is taken then
+            return encode(w[first : first + step])
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        blocks = list(pool.map(encoded, range(0, len(w), step)))
+    return np.concatenate(blocks).reshape(len(w), -1)
 
 
 def _half(scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -33,28 +65,24 @@ def _nearest(scaled: np.ndarray, low: int, high: int) -> np.ndarray:
     return np.clip(np.rint(scaled), np.float32(low), np.float32(high))
 
 
-def q8_0(w: np.ndarray) -> Parts:
-    """Blocks of 32 with one scale."""
+def _q8_0(w: np.ndarray) -> np.ndarray:
     groups = w.reshape(-1, 32)
     stored, d = _half(abs(groups).max(axis=1) / np.float32(127))
     codes = _nearest(groups / d[:, None], -127, 127).astype(np.int8)
-    return {".weight": ("Q8_0", np.hstack([stored, codes.view(np.uint8)]).reshape(len(w), -1))}
+    return np.hstack([stored, codes.view(np.uint8)])
 
 
-def q4_0(w: np.ndarray) -> Parts:
-    """Blocks of 32 nibbles with one scale."""
+def _q4_0(w: np.ndarray) -> np.ndarray:
     groups = w.reshape(-1, 32)
     largest = np.take_along_axis(groups, abs(groups).argmax(axis=1)[:, None], axis=1)[:, 0]
     stored, d = _half(largest / np.float32(-8))
     codes = (_nearest(groups / d[:, None], -8, 7) + np.float32(8)).astype(np.uint8)
-    return {".weight": ("Q4_0", np.hstack([stored, codes[:, :16] | codes[:, 16:] << 4]).reshape(len(w), -1))}
+    return np.hstack([stored, codes[:, :16] | codes[:, 16:] << 4])
 
 
-def q4_k(w: np.ndarray) -> Parts:
-    """Blocks of 256 nibbles with a scale and a minimum for each 32."""
+def _q4_k(w: np.ndarray) -> np.ndarray:
     groups = w.reshape(-1, 32)
-    lines = [_lines(groups[first : first + CHUNK]) for first in range(0, len(groups), CHUNK)]
-    s, m = (np.concatenate(parts).reshape(-1, 8) for parts in zip(*lines, strict=True))
+    s, m = (part.reshape(-1, 8) for part in _lines(groups))
     stored_d, d = _half(s.max(axis=1) / np.float32(63))
     stored_m, dmin = _half(m.max(axis=1) / np.float32(63))
     scales, minima = _nearest(s / d[:, None], 0, 63), _nearest(m / dmin[:, None], 0, 63)
@@ -63,7 +91,7 @@ def q4_k(w: np.ndarray) -> Parts:
     pairs = codes.reshape(-1, 4, 2, 32)
     nibbles = (pairs[:, :, 0] | pairs[:, :, 1] << 4).reshape(-1, 128)
     packed = _packed(scales.astype(np.uint8), minima.astype(np.uint8))
-    return {".weight": ("Q4_K", np.hstack([stored_d, stored_m, packed, nibbles]).reshape(len(w), -1))}
+    return np.hstack([stored_d, stored_m, packed, nibbles])
 
 
 def _lines(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ from refmoe.quantize.encoders import Parts
 from refmoe.quantize.targets import TARGETS, Target
 from refmoe.weight import Weight
 
+PIECE = 1 << 20
 Progress = Callable[[int, int], object]
 
 
@@ -123,8 +124,13 @@ def entry(item: Item, w: np.ndarray, parts: Parts, before: int) -> Entry:
     stored = {suffix: np.ascontiguousarray(array).reshape(-1).view(np.uint8) for suffix, (_, array) in parts.items()
               if suffix in (*suffixes, ".weight_zero_point")}  # fmt: skip
     back = formats.decode(Weight(target.format, w.shape[0], w.shape[1], stored, target.params | kinds))
-    error = back.astype(np.float64) - w
-    size = float(np.sqrt((w.astype(np.float64) ** 2).sum()))
-    relative = float(np.sqrt((error**2).sum())) / size if size else 0.0
-    return Entry(item.stem, item.key[0], list(w.shape), relative, float(abs(error).max()), before,
+    squares, size, largest = 0.0, 0.0, 0.0
+    step = max(1, PIECE // w.shape[1])  # rows at once: binary64 takes room
+    for first in range(0, len(w), step):
+        source = w[first : first + step].astype(np.float64)
+        error = back[first : first + step] - source
+        squares, size = squares + float((error**2).sum()), size + float((source**2).sum())
+        largest = max(largest, float(abs(error).max()))
+    relative = (squares / size) ** 0.5 if size else 0.0
+    return Entry(item.stem, item.key[0], list(w.shape), relative, largest, before,
                  sum(array.nbytes for _, array in parts.values()))  # fmt: skip
