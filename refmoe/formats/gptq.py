@@ -34,7 +34,7 @@ from refmoe.weight import Weight
 
 if jit.ENABLED:
     from refmoe.kernels.columns import product_gptq as product  # noqa: F401
-    from refmoe.kernels.integer_codes import gptq_codes, gptq_codes_zeros
+    from refmoe.kernels.integer_codes import GPTQ
     from refmoe.kernels.scales import KINDS
 
 suffixes = (".qweight", ".qzeros", ".scales")
@@ -106,7 +106,7 @@ def codes(weight: Weight) -> Codes | None:
 
 def product_codes(weight: Weight) -> int:
     """The work item of kernels.matmul for codes, or 0."""
-    return int((gptq_codes if weight.params["symmetric"] else gptq_codes_zeros)()) if _fits(weight) else 0
+    return int(GPTQ[weight.params["bits"], bool(weight.params["symmetric"])]()) if _fits(weight) else 0
 
 
 def check(weight: Weight) -> tuple[str, str] | None:

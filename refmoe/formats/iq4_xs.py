@@ -32,7 +32,6 @@ if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_large_pairs, vector_of_pairs
     from refmoe.kernels.product_codes import product_codes_item
-    from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import address, vmul
     from refmoe.numerics.vec_bytes import (
         WIDE,
@@ -47,7 +46,10 @@ if jit.ENABLED:
         splat_number,
     )
     from refmoe.numerics.vec_codes import load_bytes16
+    from refmoe.numerics.vec_dots import Kind
     from refmoe.numerics.vec_unpack import look_up, lower_halves, nibble_halves
+
+    KIND = Kind(32)
 
 suffixes = (".weight",)
 dtypes = ("IQ4_XS",)
@@ -133,7 +135,7 @@ def _scales(where, d, r, k):
 
 @item_kernel
 def _product_codes(block, item, slot):
-    product_codes_item(32, 2 * SIZE, load_32, _codes, _scales, None, block, item, slot)
+    product_codes_item(KIND, 2 * SIZE, _codes, _scales, None, block, item, slot)
 
 
 def product_codes(weight: Weight) -> int:

@@ -28,17 +28,20 @@ if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
     from refmoe.kernels.product_codes import product_codes_item
-    from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import address, lane, vmul
     from refmoe.numerics.vec_bytes import WIDE, b_lookup, b_shr, load_byte, load_bytes, pick, signed, splat_bits
     from refmoe.numerics.vec_codes import load_bytes16
+    from refmoe.numerics.vec_dots import Kind
     from refmoe.numerics.vec_int import put
     from refmoe.numerics.vec_unpack import look_up, nibble_halves
+
+    KIND = Kind(32, 24, 12)
 
 suffixes = (".weight",)
 dtypes = ("MXFP4",)
 ELEMENTS, SIZE = 32, 17
 STEPS = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.int8)
+RAISED = STEPS + np.int8(12)
 SMALLEST = 1 << 21  # pattern of 2^-128
 
 
@@ -113,7 +116,7 @@ def product(block, item, slot):
 def _codes(where, j):
     first = where + 2 * SIZE * j + 1
     nibbles = nibble_halves(load_bytes16(first), load_bytes16(first + SIZE))
-    return look_up(load_bytes16(address(STEPS)), nibbles)
+    return look_up(load_bytes16(address(RAISED)), nibbles)
 
 
 @kernel
@@ -126,7 +129,7 @@ def _scales(where, d, r, k):
 
 @item_kernel
 def _product_codes(block, item, slot):
-    product_codes_item(32, SIZE * 16, load_32, _codes, _scales, None, block, item, slot)
+    product_codes_item(KIND, SIZE * 16, _codes, _scales, None, block, item, slot)
 
 
 def product_codes(weight: Weight) -> int:

@@ -29,10 +29,12 @@ if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_large_pairs, vector_of_pairs
     from refmoe.kernels.product_codes import product_codes_item
-    from refmoe.kernels.turned import load_16
     from refmoe.numerics.vec import lane, splat, vfma, vmul
     from refmoe.numerics.vec_bytes import b_and, b_shr, load_bytes, splat_half, unsigned
     from refmoe.numerics.vec_codes import join, load_bytes32, mask, shift_right
+    from refmoe.numerics.vec_dots import Kind
+
+    KIND = Kind(16, 3)
 
 suffixes = (".weight",)
 dtypes = ("Q2_K",)
@@ -125,7 +127,7 @@ def _minima(where, d, r, k):
 
 @item_kernel
 def _product_codes(block, item, slot):
-    product_codes_item(16, SIZE, load_16, _codes, _scales, _minima, block, item, slot)
+    product_codes_item(KIND, SIZE, _codes, _scales, _minima, block, item, slot)
 
 
 def product_codes(weight: Weight) -> int:

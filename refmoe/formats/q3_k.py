@@ -30,7 +30,6 @@ if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_large_pairs, vector_of_pairs
     from refmoe.kernels.product_codes import product_codes_item
-    from refmoe.kernels.turned import load_16
     from refmoe.numerics.vec import lane, splat, vmul
     from refmoe.numerics.vec_bytes import (
         b_and,
@@ -42,7 +41,10 @@ if jit.ENABLED:
         signed,
         splat_half,
     )
-    from refmoe.numerics.vec_codes import ior, join, load_bytes32, mask, minus, shift_left, shift_right
+    from refmoe.numerics.vec_codes import ior, join, load_bytes32, mask, shift_left, shift_right
+    from refmoe.numerics.vec_dots import Kind
+
+    KIND = Kind(16, 7, 4)
 
 suffixes = (".weight",)
 dtypes = ("Q3_K",)
@@ -122,7 +124,7 @@ def _codes(where, j):
     low = shift_right(load_bytes32(where + 32 + j // 2 * 32), j % 2 * 4)
     third = shift_right(load_bytes32(where), 2 * j)
     bits = join(mask(third, 1), mask(shift_right(third, 1), 1))
-    return minus(ior(join(mask(low, 3), mask(shift_right(low, 2), 3)), shift_left(bits, 2)), 4)
+    return ior(join(mask(low, 3), mask(shift_right(low, 2), 3)), shift_left(bits, 2))
 
 
 @kernel
@@ -132,7 +134,7 @@ def _scales(where, d, r, k):
 
 @item_kernel
 def _product_codes(block, item, slot):
-    product_codes_item(16, SIZE, load_16, _codes, _scales, None, block, item, slot)
+    product_codes_item(KIND, SIZE, _codes, _scales, None, block, item, slot)
 
 
 def product_codes(weight: Weight) -> int:

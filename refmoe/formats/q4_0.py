@@ -27,12 +27,13 @@ if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
     from refmoe.kernels.product_codes import product_codes_item
-    from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import address, vmul
     from refmoe.numerics.vec_bytes import WIDE, b_and, b_shr, b_sub, load_bytes, pick, signed, splat_half
-    from refmoe.numerics.vec_codes import load_bytes16, minus
+    from refmoe.numerics.vec_codes import load_bytes16
+    from refmoe.numerics.vec_dots import Kind
     from refmoe.numerics.vec_unpack import halves, nibble_halves
 
+    KIND = Kind(32, 15, 8)
 
 suffixes = (".weight",)
 dtypes = ("Q4_0",)
@@ -102,7 +103,7 @@ def product(block, item, slot):
 @kernel
 def _codes(where, j):
     first = where + 2 * SIZE * j + 2
-    return minus(nibble_halves(load_bytes16(first), load_bytes16(first + SIZE)), 8)
+    return nibble_halves(load_bytes16(first), load_bytes16(first + SIZE))
 
 
 @kernel
@@ -112,7 +113,7 @@ def _scales(where, d, r, k):
 
 @item_kernel
 def _product_codes(block, item, slot):
-    product_codes_item(32, SIZE * 16, load_32, _codes, _scales, None, block, item, slot)
+    product_codes_item(KIND, SIZE * 16, _codes, _scales, None, block, item, slot)
 
 
 def product_codes(weight: Weight) -> int:

@@ -27,11 +27,13 @@ if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
     from refmoe.kernels.product_codes import product_codes_item
-    from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import address, vfma
     from refmoe.numerics.vec_bytes import WIDE, b_and, b_shr, load_bytes, pick, signed, splat_half, unsigned
     from refmoe.numerics.vec_codes import load_bytes16
+    from refmoe.numerics.vec_dots import Kind
     from refmoe.numerics.vec_unpack import halves, nibble_halves
+
+    KIND = Kind(32, 15)
 
 suffixes = (".weight",)
 dtypes = ("Q4_1",)
@@ -117,7 +119,7 @@ def _minima(where, d, r, k):
 
 @item_kernel
 def _product_codes(block, item, slot):
-    product_codes_item(32, SIZE * 16, load_32, _codes, _scales, _minima, block, item, slot)
+    product_codes_item(KIND, SIZE * 16, _codes, _scales, _minima, block, item, slot)
 
 
 def product_codes(weight: Weight) -> int:

@@ -28,7 +28,6 @@ if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
     from refmoe.kernels.product_codes import product_codes_item
-    from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import vmul
     from refmoe.numerics.vec_bytes import (
         b_and,
@@ -43,8 +42,11 @@ if jit.ENABLED:
         splat_half,
         spread_bits,
     )
-    from refmoe.numerics.vec_codes import ior, load_bytes16, minus, shift_left
-    from refmoe.numerics.vec_unpack import halves, nibble_halves, spread_64
+    from refmoe.numerics.vec_codes import ior, load_bytes16
+    from refmoe.numerics.vec_dots import Kind
+    from refmoe.numerics.vec_unpack import fifth_bits, halves, nibble_halves
+
+    KIND = Kind(32, 31, 16)
 
 suffixes = (".weight",)
 dtypes = ("Q5_0",)
@@ -113,8 +115,8 @@ def product(block, item, slot):
 @kernel
 def _codes(where, j):
     first, second = where + 2 * SIZE * j, where + 2 * SIZE * j + SIZE
-    fifth = shift_left(spread_64(load_word(first + 2), load_word(second + 2)), 4)
-    return minus(ior(nibble_halves(load_bytes16(first + 6), load_bytes16(second + 6)), fifth), 16)
+    fifth = fifth_bits(load_word(first + 2), load_word(second + 2))
+    return ior(nibble_halves(load_bytes16(first + 6), load_bytes16(second + 6)), fifth)
 
 
 @kernel
@@ -124,7 +126,7 @@ def _scales(where, d, r, k):
 
 @item_kernel
 def _product_codes(block, item, slot):
-    product_codes_item(32, SIZE * 16, load_32, _codes, _scales, None, block, item, slot)
+    product_codes_item(KIND, SIZE * 16, _codes, _scales, None, block, item, slot)
 
 
 def product_codes(weight: Weight) -> int:

@@ -31,10 +31,12 @@ if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_large_pairs, vector_of_pairs
     from refmoe.kernels.product_codes import product_codes_item
-    from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import lane, splat, vfma, vmul
     from refmoe.numerics.vec_bytes import b_and, b_or, b_shl, b_shr, load_bytes, splat_half, unsigned
     from refmoe.numerics.vec_codes import ior, join, load_bytes32, mask, shift_left, shift_right
+    from refmoe.numerics.vec_dots import Kind
+
+    KIND = Kind(32, 31)
 
 suffixes = (".weight",)
 dtypes = ("Q5_K",)
@@ -131,7 +133,7 @@ def _minima(where, d, r, k):
 
 @item_kernel
 def _product_codes(block, item, slot):
-    product_codes_item(32, 2 * SIZE, load_32, _codes, _scales, _minima, block, item, slot)
+    product_codes_item(KIND, 2 * SIZE, _codes, _scales, _minima, block, item, slot)
 
 
 def product_codes(weight: Weight) -> int:

@@ -30,7 +30,6 @@ if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_large_pairs, vector_of_pairs
     from refmoe.kernels.product_codes import product_codes_item
-    from refmoe.kernels.turned import load_16
     from refmoe.numerics.vec import lane, splat, vmul
     from refmoe.numerics.vec_bytes import (
         b_and,
@@ -42,7 +41,10 @@ if jit.ENABLED:
         signed,
         splat_half,
     )
-    from refmoe.numerics.vec_codes import ior, join, load_bytes32, load_bytes64, mask, minus, shift_left, shift_right
+    from refmoe.numerics.vec_codes import ior, join, load_bytes32, load_bytes64, mask, shift_left, shift_right
+    from refmoe.numerics.vec_dots import Kind
+
+    KIND = Kind(16, 63, 32)
 
 suffixes = (".weight",)
 dtypes = ("Q6_K",)
@@ -121,7 +123,7 @@ def product(block, item, slot):
 def _codes(where, j):
     low = mask(shift_right(load_bytes64(where + j // 2 * 64), j % 2 * 4), 15)
     bits = shift_right(load_bytes32(where + 128 + j // 2 * 32), j % 2 * 4)
-    return minus(ior(low, shift_left(join(mask(bits, 3), mask(shift_right(bits, 2), 3)), 4)), 32)
+    return ior(low, shift_left(join(mask(bits, 3), mask(shift_right(bits, 2), 3)), 4))
 
 
 @kernel
@@ -131,7 +133,7 @@ def _scales(where, d, r, k):
 
 @item_kernel
 def _product_codes(block, item, slot):
-    product_codes_item(16, SIZE, load_16, _codes, _scales, None, block, item, slot)
+    product_codes_item(KIND, SIZE, _codes, _scales, None, block, item, slot)
 
 
 def product_codes(weight: Weight) -> int:

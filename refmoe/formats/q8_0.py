@@ -26,12 +26,13 @@ if jit.ENABLED:
     from refmoe.kernels.matmul import product_item
     from refmoe.kernels.pairs import stream_pairs, vector_of_pairs
     from refmoe.kernels.product_codes import product_codes_item
-    from refmoe.kernels.turned import load_32
     from refmoe.numerics.vec import vmul
     from refmoe.numerics.vec_bytes import load_bytes, signed, splat_half
     from refmoe.numerics.vec_codes import join, load_bytes32
+    from refmoe.numerics.vec_dots import Kind
     from refmoe.numerics.vec_unpack import halves
 
+    KIND = Kind(32)
 
 suffixes = (".weight",)
 dtypes = ("Q8_0",)
@@ -104,7 +105,7 @@ def _scales(where, d, r, k):
 
 @item_kernel
 def _product_codes(block, item, slot):
-    product_codes_item(32, SIZE * 16, load_32, _codes, _scales, None, block, item, slot)
+    product_codes_item(KIND, SIZE * 16, _codes, _scales, None, block, item, slot)
 
 
 def product_codes(weight: Weight) -> int:

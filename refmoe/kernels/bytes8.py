@@ -22,13 +22,14 @@ from refmoe.kernels.scales import (
     load_scale,
     unit_scales,
 )
-from refmoe.kernels.turned import load_16, load_32
 from refmoe.numerics.vec import splat, vmul, vsub
 from refmoe.numerics.vec_bytes import load_bytes, signed, small_e4m3
 from refmoe.numerics.vec_codes import load_bytes64
+from refmoe.numerics.vec_dots import Kind
 from refmoe.numerics.vec_int import e4m3, keep, load_codes, load_codes_partial, load_u8, put, to_float, viadd, vxor
 
 ZEROS = SCALE_COLS + 1
+SIGNED_32, SIGNED_16 = Kind(32), Kind(16)
 
 
 @kernel
@@ -158,25 +159,25 @@ def _minima_16(where, d, r, k):
 @item_kernel
 def _codes_32(block, item, slot):
     """Signed bytes as codes in units of 32."""
-    product_codes_item(32, 512, load_32, _bytes, _scales_32, None, block, item, slot)
+    product_codes_item(SIGNED_32, 512, _bytes, _scales_32, None, block, item, slot)
 
 
 @item_kernel
 def _codes_16(block, item, slot):
     """Signed bytes as codes in units of 16."""
-    product_codes_item(16, 256, load_16, _bytes, _scales_16, None, block, item, slot)
+    product_codes_item(SIGNED_16, 256, _bytes, _scales_16, None, block, item, slot)
 
 
 @item_kernel
 def _codes_32_zeros(block, item, slot):
     """Signed bytes with zero points as codes in units of 32."""
-    product_codes_item(32, 512, load_32, _bytes, _scales_32, _minima_32, block, item, slot)
+    product_codes_item(SIGNED_32, 512, _bytes, _scales_32, _minima_32, block, item, slot)
 
 
 @item_kernel
 def _codes_16_zeros(block, item, slot):
     """Signed bytes with zero points as codes in units of 16."""
-    product_codes_item(16, 256, load_16, _bytes, _scales_16, _minima_16, block, item, slot)
+    product_codes_item(SIGNED_16, 256, _bytes, _scales_16, _minima_16, block, item, slot)
 
 
 CODES = {(32, True): _codes_32, (16, True): _codes_16, (32, False): _codes_32_zeros, (16, False): _codes_16_zeros}

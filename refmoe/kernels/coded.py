@@ -2,7 +2,7 @@
 
 A unit is 32 columns, or 16; a chunk is 16 units of columns of one row of W. How a format offers its codes:
     stored                     bytes of a chunk in the array of codes, rows of which are d[ROW_BYTES] long
-    codes(where, j)            columns 64j .. 64j+63 of the chunk at address `where`, 64 signed bytes
+    codes(where, j)            columns 64j .. 64j+63 of the chunk at address `where`, 64 bytes of the format's Kind
     scales(where, d, r, k)     f32 scales of the 16 units of row r from column k on
     minima(where, d, r, k)     what is added to each code times its scale, or None
 `where` is readable for `stored` bytes: at the end of the matrix it is a copy. What these return beyond the last column
@@ -19,17 +19,17 @@ from refmoe.numerics.vec_codes import (
     copy_byte,
     first_lanes,
     iadd,
-    isplat,
     load_ints,
-    shift_left,
+    times,
     to_float,
 )
 from refmoe.numerics.vec_dots import (
-    CODE_BYTES,
-    VNNI,
+    excess_of,
+    no_part,
     row_dot,
     sums_of_4,
     sums_of_8,
+    unit_of,
 )
 
 UNITS, LINE = 16, 64
@@ -48,31 +48,41 @@ def readable(where, stored, end, spare):
 
 
 @inlined
-def _dots(codes, where, j, x, left):
-    """Sums of four products each of columns 64j.. of a chunk, of which `left` columns are there."""
+def _dots(kind, codes, where, j, x, left):
+    """Partial sums of columns 64j .. 64j+63 of a chunk, of which `left` columns are there."""
     if j * 64 >= left:
-        return isplat(np.int32(0))
-    return row_dot(codes(where, j), x + j * 64 * CODE_BYTES)
+        return no_part()
+    return row_dot(kind, codes(where, j), x + j * 64)
 
 
 @inlined
-def _chunk_32(codes, where, x, left):
+def _chunk(kind, codes, where, x, left):
+    """Sums over 16 units."""
+    if unit_of(kind) == 32:
+        return _chunk_32(kind, codes, where, x, left)
+    return _chunk_16(kind, codes, where, x, left)
+
+
+@inlined
+def _chunk_32(kind, codes, where, x, left):
     """Sums over 16 units of 32 columns."""
-    return sums_of_8(_dots(codes, where, 0, x, left), _dots(codes, where, 1, x, left), _dots(codes, where, 2, x, left),
-                     _dots(codes, where, 3, x, left), _dots(codes, where, 4, x, left), _dots(codes, where, 5, x, left),
-                     _dots(codes, where, 6, x, left), _dots(codes, where, 7, x, left))  # fmt: skip
+    return sums_of_8(kind, _dots(kind, codes, where, 0, x, left), _dots(kind, codes, where, 1, x, left),
+                     _dots(kind, codes, where, 2, x, left), _dots(kind, codes, where, 3, x, left),
+                     _dots(kind, codes, where, 4, x, left), _dots(kind, codes, where, 5, x, left),
+                     _dots(kind, codes, where, 6, x, left), _dots(kind, codes, where, 7, x, left))  # fmt: skip
 
 
 @inlined
-def _chunk_16(codes, where, x, left):
+def _chunk_16(kind, codes, where, x, left):
     """Sums over 16 units of 16 columns."""
-    return sums_of_4(_dots(codes, where, 0, x, left), _dots(codes, where, 1, x, left), _dots(codes, where, 2, x, left),
-                     _dots(codes, where, 3, x, left))  # fmt: skip
+    return sums_of_4(kind, _dots(kind, codes, where, 0, x, left), _dots(kind, codes, where, 1, x, left),
+                     _dots(kind, codes, where, 2, x, left), _dots(kind, codes, where, 3, x, left))  # fmt: skip
 
 
 @inlined
-def stream_codes(unit, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows, spare):
+def stream_codes(kind, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows, spare):
     """Rows first..last of the matrix `d` times the rows x_rows of quantised x."""
+    unit = unit_of(kind)
     cols, end, size, span = d[COLS], d[END], row_bytes(d[COLS]), UNITS * unit
     entries, tables = padded(cols) // unit * 4, tables_at(cols, unit)
     for r in range(first, last):
@@ -84,12 +94,9 @@ def stream_codes(unit, stored, codes, scales, minima, d, first, last, x, x_rows,
                 for line in range(0, stored, LINE):
                     prefetch(where + AHEAD + line)
                 entry, left = xs + tables + k // unit * 4, cols - k
-                if unit == 32:
-                    n = _chunk_32(codes, where, xs + k * CODE_BYTES, left)
-                else:
-                    n = _chunk_16(codes, where, xs + k * CODE_BYTES, left)
-                if VNNI:
-                    n = iadd(n, shift_left(load_ints(entry + entries), 7))
+                n = _chunk(kind, codes, where, xs + k, left)
+                if excess_of(kind) != 0:
+                    n = iadd(n, times(load_ints(entry + entries), excess_of(kind)))
                 factors = load16(F32, entry)
                 new = vfma(to_float(n), vmul(scales(where, d, r, k), factors), lanes)
                 if minima is not None:

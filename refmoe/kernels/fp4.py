@@ -12,10 +12,10 @@ from refmoe.kernels.matmul import product_item
 from refmoe.kernels.matrix import BASE, ROW_BYTES
 from refmoe.kernels.product_codes import product_codes_item
 from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, splat_scale
-from refmoe.kernels.turned import load_16, load_32
 from refmoe.numerics.vec import address, splat, vdiv, vmul
 from refmoe.numerics.vec_bytes import WIDE, b_lookup, b_shr, load_bytes, upper_bytes, zip_high, zip_low
 from refmoe.numerics.vec_codes import load_bytes16, load_bytes32
+from refmoe.numerics.vec_dots import Kind
 from refmoe.numerics.vec_int import (
     SIXTEEN,
     choose,
@@ -78,7 +78,8 @@ def product_fp4(block, item, slot):
 
 UPPER = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float16).view(np.uint8)[1::2]
 UPPER = np.concatenate([UPPER, UPPER | 128])  # upper bytes of e2m1 values in binary16; the lower ones are 0
-STEPS = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.int8)  # twice the value of e2m1
+STEPS = np.array([12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0], np.int8)  # twice the value of e2m1 + 12
+FOURS_32, FOURS_16 = Kind(32, 24, 12), Kind(16, 24, 12)
 
 
 @kernel
@@ -98,10 +99,10 @@ def _scales(where, d, r, k):
 @item_kernel
 def codes_32(block, item, slot):
     """Codes of groups of 32."""
-    product_codes_item(32, 256, load_32, _codes, _scales, None, block, item, slot)
+    product_codes_item(FOURS_32, 256, _codes, _scales, None, block, item, slot)
 
 
 @item_kernel
 def codes_16(block, item, slot):
     """Codes of groups of 16."""
-    product_codes_item(16, 128, load_16, _codes, _scales, None, block, item, slot)
+    product_codes_item(FOURS_16, 128, _codes, _scales, None, block, item, slot)

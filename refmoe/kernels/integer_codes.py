@@ -21,7 +21,7 @@ from refmoe.kernels.small_integers import (
     SCALES,
     packed_zero,
 )
-from refmoe.kernels.turned import PAIR, TABLE, UNITS, codes_bytes, load_16, load_32
+from refmoe.kernels.turned import PAIR, TABLE, UNITS, codes_bytes
 from refmoe.numerics.vec import splat, store16, vmul, vsub
 from refmoe.numerics.vec_codes import (
     copy_byte,
@@ -31,14 +31,17 @@ from refmoe.numerics.vec_codes import (
     minus,
     to_bytes,
 )
-from refmoe.numerics.vec_dots import QUAD, awq_rows, nibble_columns, store_turned
+from refmoe.numerics.vec_dots import Kind
 from refmoe.numerics.vec_int import put
+from refmoe.numerics.vec_panels import awq_rows, nibble_columns, store_panel
 from refmoe.numerics.vec_unpack import nibble_neighbours
+
+NIBBLES_32, NIBBLES_16, SIGNED_32, SIGNED_16 = Kind(32, 15, 8), Kind(16, 15, 8), Kind(32), Kind(16)
 
 
 @kernel
 def _nibbles(where, j):
-    return minus(nibble_neighbours(load_bytes32(where + 32 * j)), 8)
+    return nibble_neighbours(load_bytes32(where + 32 * j))
 
 
 @kernel
@@ -82,42 +85,42 @@ def _minima_16(where, d, r, k):
 
 @item_kernel
 def _nibbles_32(block, item, slot):
-    product_codes_item(32, 256, load_32, _nibbles, _scales_32, None, block, item, slot)
+    product_codes_item(NIBBLES_32, 256, _nibbles, _scales_32, None, block, item, slot)
 
 
 @item_kernel
 def _nibbles_32_zeros(block, item, slot):
-    product_codes_item(32, 256, load_32, _nibbles, _scales_32, _minima_32, block, item, slot)
+    product_codes_item(NIBBLES_32, 256, _nibbles, _scales_32, _minima_32, block, item, slot)
 
 
 @item_kernel
 def _nibbles_16(block, item, slot):
-    product_codes_item(16, 128, load_16, _nibbles, _scales_16, None, block, item, slot)
+    product_codes_item(NIBBLES_16, 128, _nibbles, _scales_16, None, block, item, slot)
 
 
 @item_kernel
 def _nibbles_16_zeros(block, item, slot):
-    product_codes_item(16, 128, load_16, _nibbles, _scales_16, _minima_16, block, item, slot)
+    product_codes_item(NIBBLES_16, 128, _nibbles, _scales_16, _minima_16, block, item, slot)
 
 
 @item_kernel
 def _bytes_32(block, item, slot):
-    product_codes_item(32, 512, load_32, _bytes, _scales_32, None, block, item, slot)
+    product_codes_item(SIGNED_32, 512, _bytes, _scales_32, None, block, item, slot)
 
 
 @item_kernel
 def _bytes_32_zeros(block, item, slot):
-    product_codes_item(32, 512, load_32, _bytes, _scales_32, _minima_32, block, item, slot)
+    product_codes_item(SIGNED_32, 512, _bytes, _scales_32, _minima_32, block, item, slot)
 
 
 @item_kernel
 def _bytes_16(block, item, slot):
-    product_codes_item(16, 256, load_16, _bytes, _scales_16, None, block, item, slot)
+    product_codes_item(SIGNED_16, 256, _bytes, _scales_16, None, block, item, slot)
 
 
 @item_kernel
 def _bytes_16_zeros(block, item, slot):
-    product_codes_item(16, 256, load_16, _bytes, _scales_16, _minima_16, block, item, slot)
+    product_codes_item(SIGNED_16, 256, _bytes, _scales_16, _minima_16, block, item, slot)
 
 
 @kernel
@@ -134,7 +137,7 @@ def _fill_scales(d, first, count, k, place, half, zeros):
 
 
 @inlined
-def _fill_gptq(unit, stored, codes, scales, minima, d, first, last, k, place, spare):
+def _fill_gptq(kind, stored, codes, scales, minima, d, first, last, k, place, spare):
     """kernels.turned: 32 rows and 512 columns of GPTQ; a word holds columns of one row."""
     each = 32 // d[BITS]
     words = (min(d[COLS], k + 512) - k + each - 1) // each
@@ -143,18 +146,18 @@ def _fill_gptq(unit, stored, codes, scales, minima, d, first, last, k, place, sp
         count = min(16, last - row)
         for j in range(words):
             where = d[BASE] + ((k // each + j) * d[ROWS] + row) * 4
-            word, target = load_words(where, count, d[END]), place + j * (each // QUAD) * PAIR + half * 64
+            word, target = load_words(where, count, d[END]), place + j * (each // 4) * PAIR + half * 64
             if d[BITS] == 8:
-                store_turned(target, PAIR, minus(to_bytes(word), 128))
+                store_panel(kind, target, minus(to_bytes(word), 128))
             else:
                 a, b = nibble_columns(word)
-                store_turned(target, PAIR, minus(a, 8))
-                store_turned(target + 4 // QUAD * PAIR, PAIR, minus(b, 8))
+                store_panel(kind, target, a)
+                store_panel(kind, target + PAIR, b)
         _fill_scales(d, row, count, k, place, half, minima)
 
 
 @inlined
-def _fill_awq(unit, stored, codes, scales, minima, d, first, last, k, place, spare):
+def _fill_awq(kind, stored, codes, scales, minima, d, first, last, k, place, spare):
     """kernels.turned: 32 rows and 512 columns of AWQ; a word holds eight rows of one column, four columns at a time."""
     step, rest = d[ROWS] // 2, d[COLS] - k
     for c in range(0, min(512, rest), 4):
@@ -168,31 +171,41 @@ def _fill_awq(unit, stored, codes, scales, minima, d, first, last, k, place, spa
                     copy_byte(where + i * step + n, spare + 16 * i + n)
             a, b = awq_rows(load_bytes16(spare), load_bytes16(spare + 16), load_bytes16(spare + 32),
                             load_bytes16(spare + 48))  # fmt: skip
-        target = place + c // QUAD * PAIR
-        store_turned(target, PAIR, minus(a, 8))
-        store_turned(target + 64, PAIR, minus(b, 8))
+        target = place + c // 4 * PAIR
+        store_panel(kind, target, a)
+        store_panel(kind, target + 64, b)
     for half in range((last - first + 15) // 16):
         _fill_scales(d, first + 16 * half, min(16, last - first - 16 * half), k, place, half, minima)
 
 
 @item_kernel
-def gptq_codes(block, item, slot):
-    """GPTQ without zero points."""
-    product_turned_item(_fill_gptq, None, block, item, slot)
+def _gptq_nibbles(block, item, slot):
+    product_turned_item(_fill_gptq, NIBBLES_32, None, block, item, slot)
 
 
 @item_kernel
-def gptq_codes_zeros(block, item, slot):
-    """GPTQ with zero points."""
-    product_turned_item(_fill_gptq, gptq_zeros, block, item, slot)
+def _gptq_nibbles_zeros(block, item, slot):
+    product_turned_item(_fill_gptq, NIBBLES_32, gptq_zeros, block, item, slot)
+
+
+@item_kernel
+def _gptq_bytes(block, item, slot):
+    product_turned_item(_fill_gptq, SIGNED_32, None, block, item, slot)
+
+
+@item_kernel
+def _gptq_bytes_zeros(block, item, slot):
+    product_turned_item(_fill_gptq, SIGNED_32, gptq_zeros, block, item, slot)
 
 
 @item_kernel
 def awq_codes(block, item, slot):
     """AWQ."""
-    product_turned_item(_fill_awq, awq_zeros, block, item, slot)
+    product_turned_item(_fill_awq, NIBBLES_32, awq_zeros, block, item, slot)
 
 
+GPTQ = {(4, True): _gptq_nibbles, (4, False): _gptq_nibbles_zeros,
+        (8, True): _gptq_bytes, (8, False): _gptq_bytes_zeros}  # fmt: skip
 PACKED = {(4, 32, True): _nibbles_32, (4, 32, False): _nibbles_32_zeros,
           (4, 16, True): _nibbles_16, (4, 16, False): _nibbles_16_zeros,
           (8, 32, True): _bytes_32, (8, 32, False): _bytes_32_zeros,

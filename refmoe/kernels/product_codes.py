@@ -18,32 +18,32 @@ from refmoe.kernels.matmul import (
 )
 from refmoe.kernels.matrix import WORDS
 from refmoe.kernels.panels import PANEL
-from refmoe.kernels.turned import fill_rows, load_32, multiply_codes
+from refmoe.kernels.turned import fill_rows, multiply_codes
 from refmoe.numerics.vec import view64
 
 FEW = 3  # sets with fewer rows of x than this are streamed
 
 
 @inlined
-def product_codes_item(unit, stored, load, codes, scales, minima, block, item, slot):
+def product_codes_item(kind, stored, codes, scales, minima, block, item, slot):
     """One panel of one matrix times one set of quantised rows, for a format that stores codes row after row.
 
-    unit    32 or 16 columns; load: turned.load_32 or load_16; stored, codes, scales, minima: see kernels.coded
+    kind    numerics.vec_dots.Kind of the codes; stored, codes, scales, minima: see kernels.coded
     """
     d, first, last, x, x_rows, out, width, out_rows, scratch = _work(block, item, slot)
     if x_rows.shape[0] < FEW:
-        stream_codes(unit, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows, scratch)
+        stream_codes(kind, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows, scratch)
     else:
-        multiply_codes(fill_rows, load, unit, stored, codes, scales, minima, d, first, last, x, x_rows, out, width,
-                       out_rows, scratch)
+        multiply_codes(fill_rows, kind, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows,
+                       scratch)
 
 
 @inlined
-def product_turned_item(fill, minima, block, item, slot):
+def product_turned_item(fill, kind, minima, block, item, slot):
     """The same for a format that writes turned chunks (kernels.turned) of units of 32 itself; minima: whether it does
     write minima."""
     d, first, last, x, x_rows, out, width, out_rows, scratch = _work(block, item, slot)
-    multiply_codes(fill, load_32, 32, 0, None, None, minima, d, first, last, x, x_rows, out, width, out_rows, scratch)
+    multiply_codes(fill, kind, 0, None, None, minima, d, first, last, x, x_rows, out, width, out_rows, scratch)
 
 
 @kernel

@@ -1,7 +1,7 @@
 """quantise - rows of x as integer codes with a scale for each group of 32 (clause activation_codes, R1 to R5).
 
 A quantised row has P columns, K padded to whole chunks of 512, and holds one after the other
-    P codes as numerics.vec_codes.store_codes writes them, then
+    P codes, signed bytes, then
     for units of 32:  P/32 scales f32,  P/32 sums of codes, times -1, i32,  P/32 sums of codes f32
     for units of 16:  P/16 scales (of the group),  P/16 sums, times -1,  P/16 sums f32
 Beyond K all of them are 0.
@@ -23,10 +23,7 @@ from refmoe.numerics.vec_codes import (
     store_int,
     total,
 )
-from refmoe.numerics.vec_dots import (
-    CODE_BYTES,
-    store_codes,
-)
+from refmoe.numerics.vec_panels import store_codes
 
 PADDING = 512
 MAGIC_BITS = np.int32(0x4B400000)
@@ -43,14 +40,14 @@ def padded(cols):
 def tables_at(cols, unit):
     """Where the three tables for units of 32 or of 16 begin in a quantised row; each has P / unit entries."""
     size = padded(cols)
-    return size * CODE_BYTES if unit == 32 else size * CODE_BYTES + size // 32 * 12
+    return size if unit == 32 else size + size // 32 * 12
 
 
 @kernel
 def row_bytes(cols):
     """Bytes of a quantised row."""
     size = padded(cols)
-    return size * CODE_BYTES + size // 32 * 12 + size // 16 * 12
+    return size + size // 32 * 12 + size // 16 * 12
 
 
 @kernel
@@ -80,8 +77,8 @@ def quantise_row(x, cols, target):
         second = isub(bits(vadd(vmul(b, splat(inverse)), splat(MAGIC))), isplat(MAGIC_BITS))
         if top >= INFINITE:
             first, second = isplat(np.int32(0)), isplat(np.int32(0))
-        store_codes(target + g * GROUP * CODE_BYTES, first)
-        store_codes(target + (g * GROUP + 16) * CODE_BYTES, second)
+        store_codes(target + g * GROUP, first)
+        store_codes(target + g * GROUP + 16, second)
         n, m = np.int64(total(first)), np.int64(total(second))
         _entry(large, size // 32, g, scale, n + m)
         _entry(small, size // 16, 2 * g, scale, n)

@@ -3,7 +3,7 @@
 A turned chunk is 32 rows and 16 units of columns (see kernels.coded). Each of its vectors holds the same few columns of
 16 rows: the sums of a unit are then whole lanes, one for each row, and the lanes of the clause (unit mod 16) are
 sixteen vectors in memory. It holds, one after the other
-    codes     [16 units][unit / QUAD][2][64 bytes]
+    codes     [16 units][unit / 4][2][64 bytes]
     scales    f32[16 units][2][16 rows]
     minima    f32[16 units][2][16 rows]
 What is written there beyond the last row or unit is never used; codes beyond the last column are multiplied by 0.
@@ -19,43 +19,22 @@ from refmoe.numerics.vec import F32, load1, load16, splat, store16, store_partia
 from refmoe.numerics.vec_codes import (
     isplat,
     load_int,
-    shift_left,
     to_float,
 )
-from refmoe.numerics.vec_dots import (
-    CODE_BYTES,
-    QUAD,
-    VNNI,
-    load_unit,
-    store_panel_row,
-    transpose16,
-    unit_dots,
-)
+from refmoe.numerics.vec_dots import excess_of, unit_of
+from refmoe.numerics.vec_panels import hold_unit, store_panel, transpose16, unit_dots
 
 PANEL, PAIR = 32, 2 * LINE
 TOKENS = 16  # rows of x per pass over a panel: their sums stay in the first-level cache
 SUMS_BYTES = UNITS * TOKENS * PAIR  # the sums of one pass: [16 lanes][TOKENS][32 rows]
 TABLE = UNITS * PAIR  # bytes of the scales, and of the minima
-SPARE_BYTES = 16 * 8 + 16 * LONGEST + 16 * LINE * CODE_BYTES  # addresses, copies of chunks, rows to be turned
-_COUNT_32, _COUNT_16 = 64 // QUAD, 32 // QUAD  # vectors of a unit
-
-
-@kernel
-def load_32(where):
-    """The codes of a unit of 32 columns."""
-    return load_unit(where, _COUNT_32)
-
-
-@kernel
-def load_16(where):
-    """The codes of a unit of 16 columns."""
-    return load_unit(where, _COUNT_16)
+SPARE_BYTES = 16 * 8 + 16 * LONGEST + 16 * LINE  # addresses, copies of chunks, rows to be turned
 
 
 @kernel
 def codes_bytes(unit):
     """Bytes of the codes of a turned chunk."""
-    return UNITS * unit * PANEL * CODE_BYTES
+    return UNITS * unit * PANEL
 
 
 @kernel
@@ -65,9 +44,9 @@ def scratch_bytes(cols):
 
 
 @inlined
-def fill_rows(unit, stored, codes, scales, minima, d, first, last, k, place, spare):
+def fill_rows(kind, stored, codes, scales, minima, d, first, last, k, place, spare):
     """The turned chunk of columns k .. k + 16 * unit - 1 of rows first..last, for formats that store row after row."""
-    where, copies, rows = view64(spare, 16), spare + 16 * 8, spare + 16 * 8 + 16 * LONGEST
+    unit, where, copies, rows = unit_of(kind), view64(spare, 16), spare + 16 * 8, spare + 16 * 8 + 16 * LONGEST
     tables, end = place + codes_bytes(unit), min(d[COLS], k + UNITS * unit)
     for half in range(0, min(PANEL, last - first), 16):
         for i in range(16):
@@ -75,10 +54,8 @@ def fill_rows(unit, stored, codes, scales, minima, d, first, last, k, place, spa
             where[i] = readable(chunk, stored, d[END], copies + i * LONGEST)
         for j in range((end - k + 63) // 64):
             for i in range(16):
-                store_panel_row(rows + i * LINE * CODE_BYTES, codes(where[i], j))
-            for part in range(CODE_BYTES):
-                target = place + (j * CODE_BYTES + part) * 16 * PAIR + half * 4
-                transpose16(rows + part * LINE, LINE * CODE_BYTES, target, PAIR)
+                store_panel(kind, rows + i * LINE, codes(where[i], j))
+            transpose16(rows, LINE, place + j * 16 * PAIR + half * 4, PAIR)
         for i in range(16):
             store16(rows + i * LINE, scales(where[i], d, min(first + half + i, last - 1), k))
         transpose16(rows, LINE, tables + half * 4, PAIR)
@@ -89,33 +66,42 @@ def fill_rows(unit, stored, codes, scales, minima, d, first, last, k, place, spa
 
 
 @inlined
-def _start(negated):
-    """What sums start from: the bytes of VNNI are codes + 128, so less 128 times the sum of the codes of x."""
-    if VNNI:
-        return shift_left(isplat(negated), 7)
-    return isplat(np.int32(0))
+def _add(minima, sums, tables, low, high, entry, total, a, b):
+    """Sums of 32 rows with one unit: a and b are the integer products, `entry` the scale of x, `total` its codes."""
+    factor = splat(load1(entry))
+    first = vfma(to_float(a), vmul(low, factor), load16(F32, sums))
+    second = vfma(to_float(b), vmul(high, factor), load16(F32, sums + LINE))
+    if minima is not None:
+        codes = splat(load1(total))
+        first = vfma(codes, vmul(load16(F32, tables + TABLE), factor), first)
+        second = vfma(codes, vmul(load16(F32, tables + TABLE + LINE), factor), second)
+    return first, second
 
 
 @inlined
-def _multiply_chunk(load, minima, unit, chunk, k, cols, x, x_rows, sums):
-    """Add one turned chunk, whose first column is k, times the rows x_rows of quantised x to their sums."""
+def _multiply_chunk(kind, minima, chunk, k, cols, x, x_rows, sums):
+    """Add one turned chunk, whose first column is k, times the rows x_rows of quantised x to their sums. Rows of x go
+    in twos; an odd last one is done twice, with the same result."""
+    unit = unit_of(kind)
     step, size, entries = codes_bytes(unit) // UNITS, row_bytes(cols), padded(cols) // unit * 4
-    scales, tables = chunk + UNITS * step, tables_at(cols, unit)
+    tables, excess, last = tables_at(cols, unit) + k // unit * 4, excess_of(kind), x_rows.shape[0] - 1
     for u in range(min(UNITS, (cols - k + unit - 1) // unit)):
-        codes, low, high = load(chunk + u * step), load16(F32, scales + u * PAIR), load16(F32, scales + u * PAIR + LINE)
-        for t in range(x_rows.shape[0]):
-            row, where = x + x_rows[t] * size, sums + (u * TOKENS + t) * PAIR
-            entry = row + tables + (k // unit + u) * 4
-            a, b = unit_dots(codes, row + (k + u * unit) * CODE_BYTES, _start(load_int(entry + entries)))
-            factor = splat(load1(entry))
-            first = vfma(to_float(a), vmul(low, factor), load16(F32, where))
-            second = vfma(to_float(b), vmul(high, factor), load16(F32, where + LINE))
-            if minima is not None:
-                least, total = scales + TABLE + u * PAIR, splat(load1(entry + 2 * entries))
-                first = vfma(total, vmul(load16(F32, least), factor), first)
-                second = vfma(total, vmul(load16(F32, least + LINE), factor), second)
-            store16(where, first)
-            store16(where + LINE, second)
+        scales = chunk + UNITS * step + u * PAIR
+        codes, low, high = hold_unit(kind, chunk + u * step), load16(F32, scales), load16(F32, scales + LINE)
+        at, column = tables + u * 4, k + u * unit
+        for t in range(0, last + 1, 2):
+            other = min(t + 1, last)
+            one, two = x + x_rows[t] * size, x + x_rows[other] * size
+            a, b, c, e = unit_dots(kind, codes, one + column, two + column,
+                                   isplat(load_int(one + at + entries) * excess),
+                                   isplat(load_int(two + at + entries) * excess))  # fmt: skip
+            where, there = sums + (u * TOKENS + t) * PAIR, sums + (u * TOKENS + other) * PAIR
+            a, b = _add(minima, where, scales, low, high, one + at, one + at + 2 * entries, a, b)
+            c, e = _add(minima, there, scales, low, high, two + at, two + at + 2 * entries, c, e)
+            store16(where, a)
+            store16(where + LINE, b)
+            store16(there, c)
+            store16(there + LINE, e)
 
 
 @kernel
@@ -148,22 +134,21 @@ def _finish(sums, rows, out, width, out_rows):
 
 
 @inlined
-def multiply_codes(fill, load, unit, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows,
-                   scratch):  # fmt: skip
+def multiply_codes(fill, kind, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows, scratch):
     """Rows first..last (at most 32) of the matrix `d` times the rows x_rows of quantised x.
 
-    fill    fill_rows, or what a format has instead that does not store row after row; load: load_32 or load_16
+    fill    fill_rows, or what a format has instead that does not store row after row
     """
-    cols, span = d[COLS], UNITS * unit
+    cols, span = d[COLS], UNITS * unit_of(kind)
     sums, spare, panel = scratch, scratch + SUMS_BYTES, scratch + SUMS_BYTES + SPARE_BYTES
     # where one pass takes all rows of x, each chunk takes the place of the one before
-    size = codes_bytes(unit) + 2 * TABLE if out_rows.shape[0] > TOKENS else 0
+    size = codes_bytes(unit_of(kind)) + 2 * TABLE if out_rows.shape[0] > TOKENS else 0
     for t in range(0, out_rows.shape[0], TOKENS):
         now, there = x_rows[t:t + TOKENS], out_rows[t:t + TOKENS]
         _clear(sums)
         for k in range(0, cols, span):
             chunk = panel + k // span * size
             if t == 0:
-                fill(unit, stored, codes, scales, minima, d, first, last, k, chunk, spare)
-            _multiply_chunk(load, minima, unit, chunk, k, cols, x, now, sums)
+                fill(kind, stored, codes, scales, minima, d, first, last, k, chunk, spare)
+            _multiply_chunk(kind, minima, chunk, k, cols, x, now, sums)
         _finish(sums, last - first, out + first * 4, width, there)

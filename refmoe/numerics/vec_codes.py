@@ -149,7 +149,7 @@ def _with_number(name):
 
 
 # The same number for every lane.
-shift_left, shift_right, mask, minus = map(_with_number, ("shl", "lshr", "and_", "sub"))
+shift_left, shift_right, mask, minus, times = map(_with_number, ("shl", "lshr", "and_", "sub", "mul"))
 
 
 @intrinsic

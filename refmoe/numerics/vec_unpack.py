@@ -43,11 +43,17 @@ def look_up(typingctx, table, index):
 
 
 @intrinsic
-def spread_64(typingctx, low, high):
-    """64 bytes, 0 or 1: the bits of two 32-bit numbers, lowest first."""
+def fifth_bits(typingctx, low, high):
+    """64 bytes, 0 or 16: the bits of two 32-bit numbers, lowest first."""
     def codegen(context, builder, signature, args):
-        wide = builder.or_(args[0], builder.shl(args[1], ir.Constant(_I64, 32)))
-        return builder.zext(builder.bitcast(wide, ir.VectorType(ir.IntType(1), 64)), _llvm(bytes64))
+        parts = []
+        for number in args:  # the byte with the bit in each place, then the bit alone
+            four = builder.bitcast(builder.trunc(number, _I32), ir.VectorType(ir.IntType(8), 4))
+            spread = _shuffle(builder, four, four, [i // 8 for i in range(32)])
+            alone = ir.Constant(_llvm(bytes32), [1 << i % 8 for i in range(32)])
+            there = builder.icmp_unsigned("==", builder.and_(spread, alone), alone)
+            parts.append(builder.and_(builder.sext(there, _llvm(bytes32)), _const(bytes32, 16)))
+        return _shuffle(builder, *parts, range(64))
 
     return bytes64(types.int64, types.int64), codegen
 
