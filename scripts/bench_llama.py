@@ -156,8 +156,8 @@ def measure(path, engines, threads, rounds, cpu):
     """Medians over rounds in which all engines take turns."""
     from refmoe import info
 
-    children = {engine: subprocess.Popen([sys.executable, __file__, str(path), "--serve", engine, "--threads",
-                                          str(threads), *["--cpu"] * cpu], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, __file__, str(path), "--threads", str(threads), *["--cpu"] * cpu, "--serve"]
+    children = {engine: subprocess.Popen([*command, engine], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
                 for engine in engines}  # fmt: skip
 
     def ask(engine, word):

@@ -185,7 +185,7 @@ def test_numba_only_through_jit(module):
         for name in names:
             if name.partition(".")[0] in ("numba", "llvmlite") and module != "jit":
                 allowed = ("numerics/fma", "numerics/vec", "numerics/vec_bytes", "numerics/vec_int",
-                           "numerics/vec_codes", "numerics/vec_dots", "numerics/vec_unpack")
+                           "numerics/vec_codes", "numerics/vec_dots", "numerics/vec_panels", "numerics/vec_unpack")
                 assert module in allowed, f"{module}: {name}"
                 assert name.startswith(("numba.core", "numba.np.arrayobj", "llvmlite")), f"{module}: {name}"
 

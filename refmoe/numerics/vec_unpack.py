@@ -67,6 +67,12 @@ def halves(typingctx, where, first, step):
     size = next(n for n in (2, 4, 8, 16, 32, 64) if (each - 1) * apart + start + 2 <= n)
 
     def codegen(context, builder, signature, args):
+        if each < 4:  # one by one; shuffles of wide vectors would cost more
+            found = ir.Constant(ir.VectorType(_I16, 16), ir.Undefined)
+            for i in range(16):
+                number = _read(builder, builder.add(args[0], ir.Constant(_I64, start + i * apart)), _I16)
+                found = builder.insert_element(found, number, ir.Constant(_I32, i))
+            return _widen(builder, found, types.int16)
         kind = ir.VectorType(_I16, size // 2)
         places = [(start + i * apart) // 2 for i in range(each)]
         level = [_read(builder, builder.add(args[0], ir.Constant(_I64, i * apart)), kind) for i in range(0, 16, each)]
