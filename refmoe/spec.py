@@ -48,7 +48,7 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 # clauses that are not <folder>/<name>.py or <name>.py
 PLACES = {"rope": "config/rope.py", "quantization": "config/quantization.py"}
 NO_CLAUSE = {
-    "numerics": ("vec", "vec_bytes", "vec_int", "vec_codes", "vec_dots", "vec_unpack"),  # schedules only
+    "numerics": ("vec", "vec_bytes", "vec_int", "vec_codes", "vec_dots", "vec_panels", "vec_unpack"),  # schedules only
     "archs": ("parts", "parts_latent"),
 }  # fmt: skip
 
