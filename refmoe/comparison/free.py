@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from refmoe.verifier.misses import between, histogram
+from refmoe.verifier.distance import between, histogram
 from refmoe.verifier.verdict import number
 
 

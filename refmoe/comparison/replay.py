@@ -22,8 +22,8 @@ from refmoe.comparison.values import Chosen, NotRecorded, Place, Values
 from refmoe.errors import TraceError
 from refmoe.kernels.apart import Apart
 from refmoe.verifier.balls import Ball
+from refmoe.verifier.distance import between
 from refmoe.verifier.judge import answer
-from refmoe.verifier.misses import between
 from refmoe.verifier.profiles import Profile
 from refmoe.verifier.question import Question
 from refmoe.verifier.verdict import EXACT, WITHIN, WRONG, Output, Verdict

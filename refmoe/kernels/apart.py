@@ -1,5 +1,7 @@
 """How far two results lie apart, in one look at every number: what comparing whole runs spends its time on."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +9,7 @@ import numpy as np
 from refmoe.jit import kernel
 
 LIMITS = (0, 1, 3, 15, 255, 65535)  # units in the last place: the last one of each class but the two last
+LARGE = 1 << 18  # numbers from which on sharing pays
 FLOOR = 1 / 16  # of the largest number of a row: below it, a difference counts as if the number were that large
 
 
@@ -66,11 +69,24 @@ def _look(x, y, x_bits, y_bits, scale, counts, largest, rows, cols):
 
 
 def apart(found: np.ndarray, expected: np.ndarray) -> Apart:
-    """Compare f32[T,W] with f32[T,W], contiguous."""
+    """Compare f32[T,W] with f32[T,W], contiguous; large ones in two threads."""
     count, width = expected.shape
-    largest, scale, rows, cols = np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(width)
-    counts = np.zeros(8, np.int64)
-    _scales(expected, scale)
-    odd = _look(found, expected, found.view(np.int32), expected.view(np.int32), scale, counts, largest, rows, cols)
-    counts[0] += expected.size - odd
-    return Apart(odd == 0, counts, largest, scale, rows, cols)
+    largest, scale, rows = np.zeros(count), np.zeros(count), np.zeros(count)
+    halves = [slice(0, count)] if expected.size < LARGE else [slice(0, count // 2), slice(count // 2, count)]
+    counts, cols = np.zeros((len(halves), 8), np.int64), np.zeros((len(halves), width))
+
+    def look(n: int) -> int:
+        x, y, own = found[halves[n]], expected[halves[n]], halves[n]
+        _scales(y, scale[own])
+        return int(_look(x, y, x.view(np.int32), y.view(np.int32), scale[own], counts[n], largest[own], rows[own],
+                         cols[n]))  # fmt: skip
+
+    odd = look(0) if len(halves) == 1 else sum(_pool().map(look, range(len(halves))))
+    total = counts[0] + counts[-1] if len(halves) > 1 else counts[0]
+    total[0] += expected.size - odd
+    return Apart(odd == 0, total, largest, scale, rows, cols.max(axis=0))
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(2)

@@ -1,15 +1,13 @@
 """misses - which elements of a result lie outside their bounds, and by how much."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from refmoe.kernels.apart import Apart, apart
 from refmoe.verifier.balls import Ball
 from refmoe.verifier.question import Question, Real
 from refmoe.verifier.routing import Choice, Routing, compare_ids
-from refmoe.verifier.verdict import BINS, Place
+from refmoe.verifier.verdict import Place
 
 
 def same(found: np.ndarray, expected: np.ndarray) -> bool:
@@ -119,14 +117,3 @@ def _order(values):
     """Integers in the order of binary32 values; neighbours differ by one."""
     bits = np.asarray(values, np.float32).view(np.int32).astype(np.int64)
     return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
-
-
-def between(found: np.ndarray, expected: np.ndarray) -> Apart:
-    """How far two results lie apart in binary32, row by row; leading axes are rows."""
-    rows = (math.prod(expected.shape[:-1]), -1) if expected.size else (1, 0)
-    return apart(*(np.ascontiguousarray(array, np.float32).reshape(rows) for array in (found, expected)))
-
-
-def histogram(found: Apart) -> dict[str, int]:
-    """How many elements lie how many units in the last place of binary32 apart."""
-    return {name: int(n) for name, n in zip(BINS, found.counts, strict=True) if n}

@@ -41,6 +41,13 @@ def test_against_numpy(seed):
     assert np.array_equal(found.rows, share.max(axis=1)) and np.array_equal(found.cols, share.max(axis=0))
 
 
+def test_in_two_threads():
+    x, y = (np.tile(array, (1601, 1)) for array in arrays(3))
+    found, one = apart(x, y), apart(x[:5], y[:5])
+    assert found.counts.tolist() == (1601 * one.counts).tolist() and np.array_equal(found.cols, one.cols)
+    assert np.array_equal(found.rows, np.tile(one.rows, 1601)) and np.array_equal(found.scale, np.tile(one.scale, 1601))
+
+
 def test_equal_and_empty():
     x = np.float32([[1.0, np.nan], [-0.0, np.inf]])
     assert apart(x, x.copy()).equal and apart(x, x).counts.tolist() == [4, 0, 0, 0, 0, 0, 0, 0]
