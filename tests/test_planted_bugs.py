@@ -7,6 +7,7 @@ import test_comparison as runs
 import tiny
 
 from refmoe import comparison, formats
+from refmoe.comparison import text
 from refmoe.numerics import codecs
 
 Q, M, K, S, W = "qwen3_moe", "mixtral", "kimi_k2", "qwen2_moe", "mixtral-window-linear"
@@ -118,6 +119,12 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
+def swapped(weights, row):
+    weights = weights.copy()
+    weights[row] = weights[row, ::-1]
+    return weights
+
+
 BUGS = [
     ("eps of a hundredth", Q, "layers.2.attn_norm", norm("layers.1.ffn_out", "attn_norm", 1e-2)),
     ("norm weight plus one", M, "layers.1.ffn_norm", norm("attn_out", "ffn_norm", 1e-5, 1.0)),
@@ -136,6 +143,7 @@ BUGS = [
     ("window one too short", W, "layers.1.attn", lambda c, y: attention(c, y, window=5)),
     ("heads tiled, not grouped", M, "layers.0.attn", lambda c, y: attention(c, y, kv=lambda h: h % c.dims["G"])),
     ("scale of the hidden size", M, "layers.1.attn", lambda c, y: attention(c, y, scale=c.dims["H"] ** -0.5)),
+    ("scale 5 % too large", Q, "layers.1.attn", lambda c, y: attention(c, y, scale=1.05 * c.dims["D"] ** -0.5)),
     ("own position not seen", M, "layers.0.attn", lambda c, y: attention(c, y, late=1)),
     ("position 0 not seen", Q, "layers.1.attn", lambda c, y: attention(c, y, first=0, window=6)),
     ("weights not renormalised", M, "layers.0.route_weights", lambda c, y: weights(c, y, renorm=False)),
@@ -160,6 +168,13 @@ BUGS = [
     ("3 % too much", K, "layers.0.attn", times(1.03)),
     ("head norms exchanged", Q, "layers.0.k_norm", times(0.9)),
     ("sign of a logit", M, "logits", tile(slice(5, 6), -1.0)),
+    ("2 % in the last row only", Q, "layers.1.ffn_out", lambda c, y: np.vstack([y[:-1], 1.02 * y[-1:]])),
+    ("1 % of the weights of experts", M, "layers.1.route_weights", times(1.01)),
+    ("weights of two ranks exchanged in one row", Q, "layers.0.combine",
+     lambda c, y: (c("expert_down") * swapped(c("route_weights"), 3)[..., None]).sum(1)),
+    ("limit of the unit missing", "gpt_oss", "layers.0.expert_act",
+     lambda c, y: (c("expert_gate_up")[..., 1::2] + 1) * c("expert_gate_up")[..., 0::2]
+     * sigmoid(1.702 * c("expert_gate_up")[..., 0::2])),
     ("an expert id one too high", M, "layers.0.route_ids", lambda c, y: (y + 1) % c.dims["E"]),
 ]  # fmt: skip
 NARROW = [
@@ -216,3 +231,15 @@ def test_no_alarm_on_a_correct_port(name, seed, tmp_path):
         path = runs.write(tmp_path / f"{profile}.safetensors", found, ids)
         report = comparison.compare(path, model=model, profile=profile)
         assert report.code == 0 and not report.wrong
+        assert not [note for entry in report.entries for note in entry.verdict.notes if "on average" in note]
+
+
+@pytest.mark.parametrize(("name", "point"), [(Q, "layers.0.combine"), (M, "layers.0.combine"), (Q, "layers.1.attn")])
+def test_a_factor_that_rounding_hides_is_noted(name, point, tmp_path):
+    """Half a per cent is less than bfloat16 may err at any element, and more than it does on average."""
+    arrays, ids = run(name, point, times(1.005), True)
+    report = comparison.compare(runs.write(tmp_path / "a.safetensors", arrays, ids), model=tiny.model(name),
+                                profile="bf16")  # fmt: skip
+    noted = {entry.point: entry.verdict.notes for entry in report.entries if entry.verdict.notes}
+    assert set(noted) == {point} and abs(float(noted[point][0].rpartition(" x ")[2]) - 1.005) < 0.0005
+    assert f"note: {point}: y: within its bounds" in text.report(report)

@@ -40,6 +40,9 @@ def _steps(found: Report, every: bool) -> list[str]:
             lines.append(f"  not recorded, so part of this verdict: {', '.join(entry.fused)}")
     if len(wrong) > len(shown):
         lines.append(f"{len(wrong) - len(shown)} more wrong steps (--all)")
+    notes = [f"note: {entry.point}: {entry.verdict.notes[0]}" for entry in found.entries
+             if entry.verdict and entry.verdict.status != WRONG and entry.verdict.notes]  # fmt: skip
+    lines += notes[:SHOWN]
     excused = sum(entry.verdict.excused for entry in found.entries if entry.verdict)
     if excused:
         lines.append(f"{excused} rows chose other experts, which the declared arithmetic cannot tell apart")

@@ -4,7 +4,8 @@ One rounding of binary32 for each elementary step; gamma_K of the declared accum
 of K products in whatever order; the declared rounding of operands, intermediate values and results. Operands that the
 profile rounds to nearest are rounded here too, so their rounding costs no radius. Since a port may hold some operands
 unrounded (norm weights in binary32, say), each role (activation, weight, vector; angle: the rounded product of position
-and frequency) is tried both ways.
+and frequency) is tried both ways. Attention may apply its scale to the scores, or to operands that are rounded behind
+it: each of SCALED is tried.
 """
 
 from collections.abc import Iterator
@@ -17,14 +18,20 @@ from refmoe.verifier.profiles import SUMS, TYPES, Profile
 
 SCALED = ("e4m3", "int8")  # types that share scales
 ROLES = ("activation", "weight", "vector", "angle")
+LOG2E = 1.4426950408889634
+# What queries and keys are multiplied by before they are rounded, as powers of the scale, and times log2(e) or not.
+PLACES = {"scores": (0.0, 0.0, 1.0), "q": (1.0, 0.0, 1.0), "k": (0.0, 1.0, 1.0), "both": (0.5, 0.5, 1.0),
+          "q log2": (1.0, 0.0, LOG2E)}  # fmt: skip
 
 
 class Arithmetic:
     """The operations of one profile. `rounded` are the roles whose operands are held in the input type; `stored` says
     that the results to be judged are all numbers of the output type, and not wider ones."""
 
-    def __init__(self, profile: Profile, rounded: tuple[str, ...] = ROLES, stored: bool = False):
-        self.profile, self.rounded, self.stored = profile, rounded, stored
+    def __init__(self, profile: Profile, rounded: tuple[str, ...] = ROLES, stored: bool = False,
+                 scaled: str = "scores"):  # fmt: skip
+        self.profile, self.rounded, self.stored, self.scaled = profile, rounded, stored, scaled
+        self.asked = False  # whether it mattered where the scale is applied
         # the weights of attention are operands of a product
         self.weight_unit = 0.0 if profile.input == "f32" else TYPES["bf16" if profile.input in SCALED else
                                                                     profile.input].unit  # fmt: skip
@@ -41,6 +48,20 @@ class Arithmetic:
         if self.profile.input in SCALED:
             return self.value(values)
         return self.operand(values)
+
+    def scored(self, q: Ball, k: Ball, scale: float) -> tuple[Ball, Ball, float]:
+        """Operands of the scores, and what their products are still multiplied by."""
+        self.asked = bool(self.mid_unit) and scale > 0
+        if not self.asked or self.scaled == "scores":
+            return q, k, scale
+        mine, theirs, base = PLACES[self.scaled]
+        return self._scaled(q, scale**mine * base), self._scaled(k, scale**theirs), 1 / base
+
+    def _scaled(self, value: Ball, factor: float) -> Ball:
+        """Times a factor that is itself rounded, then rounded to the intermediate type; times 1 is nothing."""
+        if factor == 1.0:
+            return value
+        return into(value * Ball(factor, 2 * UNIT * factor), self.profile.intermediate, surely=True)
 
     def value(self, values, role: str = "activation") -> Ball:
         """An input of anything else, which comes out of storage in the intermediate type."""
@@ -167,5 +188,8 @@ def arithmetics(profile: Profile, stored: bool) -> Iterator[Arithmetic]:
     first = Arithmetic(profile, stored=stored)
     yield first
     roles = sorted(first.changed)
-    for kept in list(product((True, False), repeat=len(roles)))[1:]:
-        yield Arithmetic(profile, tuple(role for role, held in zip(roles, kept, strict=True) if held), stored)
+    for place in PLACES if first.asked else ("scores",):
+        for kept in product((True, False), repeat=len(roles)):
+            if place != "scores" or not all(kept):
+                rounded = tuple(role for role, held in zip(roles, kept, strict=True) if held)
+                yield Arithmetic(profile, rounded, stored, place)

@@ -8,7 +8,7 @@ others are right, is one too (a wrong tile, a fallback above some number of rows
 import numpy as np
 
 from refmoe.errors import RefmoeError
-from refmoe.verifier.arithmetic import Arithmetic
+from refmoe.verifier.arithmetic import PLACES, Arithmetic
 from refmoe.verifier.catalogue import bugs
 from refmoe.verifier.misses import Misses
 from refmoe.verifier.misses import misses as compare
@@ -50,8 +50,11 @@ def named(id: str, detail: str) -> Suspect:
 def _ways(question: Question) -> list[Arithmetic]:
     """All operands held in the input type, and none: those that hold some of them are not tried."""
     first = Arithmetic(question.profile, stored=question.stored)
-    return [first] if question.profile.input == "f32" == question.profile.intermediate else [
-        first, Arithmetic(question.profile, ("angle",), question.stored)]  # fmt: skip
+    if question.profile.input == "f32" == question.profile.intermediate:
+        return [first]
+    places = [place for place in PLACES if place != first.scaled] if "attention" in question.op else []
+    return [first, Arithmetic(question.profile, ("angle",), question.stored),
+            *(Arithmetic(question.profile, stored=question.stored, scaled=place) for place in places)]  # fmt: skip
 
 
 def _try(question: Question, misses: dict[str, Misses], mutant) -> Suspect | None:

@@ -16,13 +16,15 @@ import numpy as np
 from refmoe.errors import UsageError
 from refmoe.verifier.arithmetic import Arithmetic, arithmetics
 from refmoe.verifier.balls import Ball
-from refmoe.verifier.misses import Misses, between, histogram, misses, place, same
-from refmoe.verifier.profiles import PROFILES, load
+from refmoe.verifier.distance import between, histogram
+from refmoe.verifier.misses import Misses, misses, place, same
+from refmoe.verifier.profiles import PROFILES, TYPES, load
 from refmoe.verifier.question import Question, Real
 from refmoe.verifier.rows import Seen, differences
 from refmoe.verifier.verdict import EXACT, MISSING, WITHIN, WRONG, Output, Suspect, Verdict
 
 Arrays = Mapping[str, np.ndarray]
+MANY = 512  # elements whose errors of rounding surely cancel
 SHOWN = 4  # elements with their numbers
 SMALL = 4 << 20  # bytes of inputs; above, equal rows are only looked for if the profile says that it matters
 
@@ -73,9 +75,28 @@ def _answer(question: Question, diagnosis: bool) -> Verdict:
             _fill(outputs[name], result[name], question)
             if result[name].wrong.any():
                 outputs[name].signatures = signatures_of(question, name, result[name])
+            elif (factor := _factor(question, name, result[name])) is not None:
+                verdict.notes.append(f"{name}: within its bounds, but on average the reference x {factor:.4f}")
         if diagnosis and any(result[name].wrong.any() for name in open_ones):
             verdict.diagnosis = explain(question, {name: result[name] for name in usable})
     return verdict
+
+
+def _factor(question: Question, name: str, miss: Misses) -> float | None:
+    """The factor between a result in a narrow type and the reference, if it is none that rounding to nearest makes:
+    errors of single elements may have any sign, so that over MANY of them they cancel. No verdict, since a port whose
+    elements are all alike errs alike."""
+    profile = question.profile
+    if profile.output == "f32" or profile.output_rounding != "nearest" or miss.ball.v.size < MANY:
+        return None
+    use = np.isfinite(miss.ball.v) & np.isfinite(miss.ball.e) & (miss.ball.v != 0)
+    v, found = miss.ball.v[use], question.found[name].astype(np.float64)[use]
+    apart = found / v - 1
+    kept = abs(apart) < 8 * TYPES[profile.output].unit  # where terms cancel, errors are as large as the value
+    if kept.sum() < MANY:
+        return None
+    mean, spread = apart[kept].mean(), apart[kept].std() / np.sqrt(kept.sum())
+    return 1 + mean if abs(mean) > max(TYPES[profile.output].unit / 4, 8 * spread) else None
 
 
 def of_order(question: Question) -> list[Suspect]:

@@ -33,11 +33,12 @@ def attention(a, q, k, v, positions, scale, window, heads, kv_heads, *, head_of=
 
 
 def scores(a, q: Ball, k: Ball, scale) -> Ball:
-    """q . k scale [T,S]; up to three roundings to the intermediate type (scaled query, product, scaled product)."""
-    scale = float(np.float32(scale))
+    """q . k scale [T,S]; up to three roundings to the intermediate type (scale, product, scaled product), and the
+    arithmetic says where the scale is applied."""
+    q, k, scale = a.scored(q, k, float(np.float32(scale)))
     s = a.dot(q, k)
     sizes = abs(q.v) @ abs(k.v).T
-    rounding = a.mid_unit * (2 * abs(s.v) + sizes) + 3 * UNIT * sizes
+    rounding = 3 * a.mid_unit * (abs(s.v) + s.e) + 3 * UNIT * sizes
     return Ball(s.v * scale, (s.e + 1.02 * rounding) * abs(scale))
 
 
@@ -47,9 +48,16 @@ def weighted(a, s: Ball, v: Ball, visible, *, sink=None) -> Ball:
     top = value.max(axis=1, keepdims=True)
     if sink is not None:
         top = np.maximum(top, sink.v)
-    # both a score and the largest may err, and so may their difference, which fast exponentials take in units of log2
-    error = s.e + np.where(visible, s.e, 0.0).max(axis=1, keepdims=True)
-    error = error + (4 * UNIT + a.mid_unit) * abs(np.where(visible, s.v - top, 0.0))
+    # A common factor of all weights cancels: they are taken relative to that of one key, the one that is largest here,
+    # whose own error moves all others. What is rounded is the difference from the largest as it was computed.
+    seen = np.where(visible, s.e, 0.0)
+    one = np.argmax(value, axis=1)[:, None]
+    error = s.e + np.take_along_axis(seen, one, 1)
+    np.put_along_axis(error, one, 0.0, 1)
+    if sink is not None:
+        error = s.e + seen.max(axis=1, keepdims=True)
+    apart = abs(np.where(visible, s.v - top, 0.0)) + seen + seen.max(axis=1, keepdims=True)
+    error = error + (4 * UNIT + a.mid_unit) * apart
     relative = np.expm1(np.minimum(error, 700)) * 1.01 + 2 * UNIT * a.profile.exp_ulp
     relative = relative + max(a.mid_unit, a.weight_unit)
     with np.errstate(invalid="ignore"):

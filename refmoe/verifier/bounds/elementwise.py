@@ -46,7 +46,7 @@ def combine(a, x, weights):
     """K products added in any order, each of them and each partial sum perhaps in the intermediate type."""
     terms = a.value(x) * a.value(weights)[..., None]
     sizes = (abs(terms.v) + terms.e).sum(axis=1)
-    e = terms.e.sum(axis=1) + a.mid_gamma(x.shape[1] + 1) * sizes + x.shape[1] * 2.0**-126
+    e = terms.e.sum(axis=1) + a.mid_gamma(x.shape[1]) * sizes + x.shape[1] * 2.0**-126  # a product, K - 1 sums
     return {"y": a.out(Ball(terms.v.sum(axis=1), np.where(sizes > 3.4e38, np.inf, e + UNIT * sizes)))}
 
 
