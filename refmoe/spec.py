@@ -111,8 +111,8 @@ Changes for users:
 - refmoe 0.2.0: the families kimi_k2, deepseek_v3, deepseek_v2, qwen2_moe, gpt_oss, olmoe, flex_olmo, glm4_moe,
   glm4_moe_lite, dots1 and minimax_m2; FP8, compressed-tensors, GPTQ, AWQ, MXFP4 and NVFP4 weights; GGUF files; 8-bit
   activations as ops of their own; tokenizers from rank files, merges, SentencePiece and GGUF; chat, tools and thinking;
-  quantize; vectors, check, compare, verify checkpoint, verify endpoint and a pytest plugin. YaRN extends the context.
-  Control tokens in text are text unless --special is given."""
+  quantize, to safetensors and GGUF; vectors, check, compare, verify port, verify checkpoint, verify endpoint and a
+  pytest plugin. YaRN extends the context. Control tokens in text are text unless --special is given."""
 
 
 def _docstring(path: Path) -> str:
