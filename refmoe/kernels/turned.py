@@ -25,7 +25,7 @@ from refmoe.numerics.vec_dots import excess_of, unit_of
 from refmoe.numerics.vec_panels import hold_unit, store_panel, transpose16, unit_dots
 
 PANEL, PAIR = 32, 2 * LINE
-TOKENS = 16  # rows of x per pass over a panel: their sums stay in the first-level cache
+TOKENS = 8  # rows of x per pass over a panel: their sums stay in the first-level cache
 SUMS_BYTES = UNITS * TOKENS * PAIR  # the sums of one pass: [16 lanes][TOKENS][32 rows]
 TABLE = UNITS * PAIR  # bytes of the scales, and of the minima
 SPARE_BYTES = 16 * 8 + 16 * LONGEST + 16 * LINE  # addresses, copies of chunks, rows to be turned

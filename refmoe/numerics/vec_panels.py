@@ -28,7 +28,6 @@ from refmoe.numerics.vec_codes import (
 from refmoe.numerics.vec_dots import (
     _BYTES,
     _SHORTS,
-    _WORDS,
     PAIRS,
     VNNI,
     multiplied,
@@ -184,31 +183,38 @@ def _by_pairs(builder, kind, unit, rows, starts):
     the order, in which sixteen registers are enough."""
     steps = kind.unit // 4
     run = max(n for n in (1, 2, 4, 8) if n <= min(kind.fits // 2, steps))
-    narrow = [[_variable(builder, _SHORTS) for _ in range(4)] for _ in rows]
-    wide = [[_variable(builder, _WORDS, _shuffle(builder, start, start, range(8))) for _ in range(4)]
-            for start in starts]  # fmt: skip
+    wide = [_variable(builder, _shuffle(builder, start, start, range(8))) for start in starts for _ in range(4)]
     with cgutils.for_range(builder, _unknown(builder, steps // run)) as group:
-        for part in chain(*narrow):
-            builder.store(ir.Constant(_SHORTS, [0] * 16), part)
-        with cgutils.for_range(builder, _unknown(builder, run)) as one:
-            i = builder.add(builder.mul(group.index, ir.Constant(_I64, run)), one.index)
-            weights = builder.add(unit, builder.mul(i, ir.Constant(_I64, 128)))
-            four = [_read(builder, builder.add(weights, ir.Constant(_I64, 32 * n)), _BYTES) for n in range(4)]
-            for parts, where in zip(narrow, rows, strict=True):
-                word = _read(builder, builder.add(where, builder.mul(i, ir.Constant(_I64, 4))), _I32)
-                codes = builder.bitcast(_splat(builder, word, 8), _BYTES)
-                for part, some in zip(parts, four, strict=True):
-                    builder.store(builder.add(builder.load(part), pairs(builder, kind, some, codes)), part)
-        for total, part in zip(chain(*wide), chain(*narrow), strict=True):
-            builder.store(builder.add(builder.load(total), widened(builder, builder.load(part))), total)
-    return [[_shuffle(builder, *map(builder.load, parts[first:first + 2]), range(16)) for first in (0, 2)]
-            for parts in wide]  # fmt: skip
+        if run == 1:
+            narrow = _products(builder, kind, unit, rows, group.index)
+        else:
+            parts = [_variable(builder, ir.Constant(_SHORTS, [0] * 16)) for _ in wide]
+            with cgutils.for_range(builder, _unknown(builder, run)) as one:
+                i = builder.add(builder.mul(group.index, ir.Constant(_I64, run)), one.index)
+                for part, new in zip(parts, _products(builder, kind, unit, rows, i), strict=True):
+                    builder.store(builder.add(builder.load(part), new), part)
+            narrow = [builder.load(part) for part in parts]
+        for total, new in zip(wide, narrow, strict=True):
+            builder.store(builder.add(builder.load(total), widened(builder, new)), total)
+    return [[_shuffle(builder, *map(builder.load, wide[at:at + 2]), range(16)) for at in (4 * t, 4 * t + 2)]
+            for t in range(len(rows))]  # fmt: skip
 
 
-def _variable(builder, kind, value=None):
-    place = cgutils.alloca_once(builder, kind)
-    if value is not None:
-        builder.store(value, place)
+def _products(builder, kind, unit, rows, i):
+    """Sums of two products at step i: for each row of x four vectors, of eight rows of W each."""
+    weights = builder.add(unit, builder.mul(i, ir.Constant(_I64, 128)))
+    four = [_read(builder, builder.add(weights, ir.Constant(_I64, 32 * n)), _BYTES) for n in range(4)]
+    found = []
+    for where in rows:
+        word = _read(builder, builder.add(where, builder.mul(i, ir.Constant(_I64, 4))), _I32)
+        codes = builder.bitcast(_splat(builder, word, 8), _BYTES)
+        found += [pairs(builder, kind, some, codes) for some in four]
+    return found
+
+
+def _variable(builder, value):
+    place = cgutils.alloca_once(builder, value.type)
+    builder.store(value, place)
     return place
 
 

@@ -37,7 +37,7 @@ def coded(shape):
 @vectors.needs_jit
 @pytest.mark.parametrize("shape", [(1, 1), (33, 17), (5, 37), (34, 64), (35, 131), (3, 512), (33, 700), (7, 1056)])
 def test_fast_equals_plain(shape):
-    """Rows around the change from streaming to turned chunks and passes of 16; rows of W around panels of 32."""
+    """Rows around the change from streaming to turned chunks and passes of 8; rows of W around panels of 32."""
     for weight, codes in coded(shape):
         for rows in (1, 2, 3, 4, 16, 17, 33):
             x = vectors.normal(f"linear_a8 {rows} {weight.cols}", rows, weight.cols)
