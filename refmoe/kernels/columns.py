@@ -29,7 +29,7 @@ from refmoe.numerics.vec_codes import load_ints, load_some_ints, mask, shift_rig
 from refmoe.numerics.vec_int import load_i64, load_u32, put, spread_awq
 from refmoe.numerics.vec_int import to_float as lanes_to_float
 
-AHEAD = 8  # steps of sixteen columns between what is used and what is asked for
+NEXT = 127  # bytes to what is asked for: the last byte of the next 64, so that a whole line further on is there
 
 
 @kernel
@@ -71,7 +71,7 @@ def _nibbles(d, r, count, k, shared):
     """Eight columns from k on."""
     step = d[ROWS] * 4
     where = d[BASE] + k // 8 * step + r * 4
-    prefetch(where + 2 * AHEAD * step)
+    prefetch(where + NEXT)
     w = load_words(where, count, d[END])
     return (weights(to_float(mask(w, 15)), shared), weights(to_float(mask(shift_right(w, 4), 15)), shared),
             weights(to_float(mask(shift_right(w, 8), 15)), shared),
@@ -85,8 +85,8 @@ def _nibbles(d, r, count, k, shared):
 def _bytes(d, r, count, k, shared):
     step = d[ROWS] * 4
     where = d[BASE] + k // 4 * step + r * 4
-    prefetch(where + 4 * AHEAD * step)
-    prefetch(where + (4 * AHEAD + 1) * step)
+    prefetch(where + NEXT)
+    prefetch(where + step + NEXT)
     v, w = load_words(where, count, d[END]), load_words(where + step, count, d[END])
     return (weights(to_float(mask(v, 255)), shared), weights(to_float(mask(shift_right(v, 8), 255)), shared),
             weights(to_float(mask(shift_right(v, 16), 255)), shared), weights(to_float(shift_right(v, 24)), shared),
@@ -96,7 +96,7 @@ def _bytes(d, r, count, k, shared):
 
 @inlined
 def _awq_column(d, r, count, k, shared):
-    prefetch(d[BASE] + (k + 16 * AHEAD) * (d[ROWS] // 2) + r // 2)
+    prefetch(d[BASE] + k * (d[ROWS] // 2) + r // 2 + NEXT)
     return weights(_awq_codes(d[BASE], d, r, count, k), shared)
 
 

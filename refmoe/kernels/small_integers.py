@@ -16,7 +16,7 @@ from refmoe.kernels.matmul import product_item
 from refmoe.kernels.matrix import BASE, COLS, ROW_BYTES, stream_vectors
 from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, load_scale
 from refmoe.numerics.vec import splat, vmul, vsub
-from refmoe.numerics.vec_bytes import WIDE
+from refmoe.numerics.vec_bytes import WIDE, b_and, b_shr, b_sub, load_bytes, signed, zip_high, zip_low
 from refmoe.numerics.vec_int import (
     SIXTEEN,
     choose,
@@ -174,16 +174,21 @@ def weights(codes, shared):
 
 @inlined
 def _open_nibbles(d, r, g, scale):
-    shared = _open(d, r, g, scale)
-    return weights(to_float(spread4(SIXTEEN)), shared) if WIDE else shared  # WIDE: what each nibble means
+    zero = packed_zero(d, r, g)
+    if WIDE:  # what each nibble means
+        return weights(to_float(spread4(SIXTEEN)), (splat(zero), scale))
+    return np.int64(zero), scale
 
 
 @inlined
 def _nibbles(where, shared):
-    q0, q1 = spread4(load_i64(where)), spread4(load_i64(where + 8))
     if WIDE:
-        return choose(shared, q0), choose(shared, q1)
-    return weights(to_float(q0), shared), weights(to_float(q1), shared)
+        return choose(shared, spread4(load_i64(where))), choose(shared, spread4(load_i64(where + 8)))
+    zero, scale = shared
+    q = load_bytes(where)
+    low, high = b_and(q, 15), b_shr(q, 4)
+    return (vmul(signed(b_sub(zip_low(low, high), zero)), scale),
+            vmul(signed(b_sub(zip_high(low, high), zero)), scale))  # fmt: skip
 
 
 @inlined
