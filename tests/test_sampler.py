@@ -61,7 +61,8 @@ def test_any_logits_and_options_equal_the_oracle(values, temperature, top_k, top
     try:
         found = sampler.choose(logits, mask(logits.size, seen), position, chosen)
     except RefmoeError:
-        assert float(np.abs(logits[np.isfinite(logits)]).max()) * 2 > np.finfo(np.float32).max  # the penalty overflowed
+        largest = float(np.abs(logits[np.isfinite(logits)]).max())
+        assert largest * 2 > float(np.finfo(np.float32).max)  # the penalty overflowed
         return
     assert found == oracle.choose(logits.tolist(), seen, position, seed=seed, **options)
 
