@@ -49,15 +49,19 @@ NO_CLAIM = {("rms_norm", "one_large"), ("rms_norm", "subnormal_row"), ("add", "s
             ("combine", "cancellation")}  # fmt: skip
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.outputs in (("y",), ("decoded",))], ids=name)
+def sizes(case):
+    """Of the finite elements of the only output."""
+    expected = case.expected[case.outputs[0]]
+    return np.where(abs(expected) < 1e37, abs(expected), 0)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.outputs in (("y",), ("decoded",)) and sizes(case).any()
+                                  and (case.op, case.name) not in NO_CLAIM], ids=name)  # fmt: skip
 def test_one_wrong_element_is_found(case):
     """The largest finite element, changed by an eighth of itself."""
     (output,) = case.outputs
     expected = case.expected[output]
-    size = np.where(abs(expected) < 1e37, abs(expected), 0)
-    at = np.unravel_index(int(np.argmax(size)), size.shape)
-    if size.max() == 0 or (case.op, case.name) in NO_CLAIM:
-        pytest.skip("no finite element, or no claim about one")
+    at = np.unravel_index(int(np.argmax(sizes(case))), expected.shape)
     found = {output: expected.copy()}
     found[output][at] *= np.float32(1.125)
     verdict = judged(case, found)
