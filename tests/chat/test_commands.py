@@ -1,5 +1,6 @@
 """`refmoe generate --chat` and `refmoe chat`: what goes where, commands, pipes, terminals, exit codes."""
 
+import contextlib
 import json
 import os
 import pty
@@ -273,12 +274,25 @@ class Terminal:
         """Keys."""
         os.write(self.master, text.encode())
 
+    def interrupt(self, text):
+        """Ctrl-C, and again until the text is on the screen: input() misses one that comes as it shows its prompt."""
+        for _ in range(60):
+            os.killpg(self.child.pid, signal.SIGINT)
+            with contextlib.suppress(AssertionError):
+                return self.wait(text, 1)
+        raise AssertionError(f"no {text!r} in {self.screen!r}")
+
     def end(self):
         """The exit code."""
-        try:
-            return self.child.wait(30)
-        finally:
-            os.close(self.master)
+        return self.child.wait(30)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.child.kill()
+        self.child.wait()
+        os.close(self.master)
 
 
 TALK = """
@@ -305,24 +319,23 @@ def test_a_chat_on_a_terminal(tmp_path, plain):
     folder = talking.write(tmp_path / "model")
     code = TALK.format(tests=os.path.dirname(__file__), folder=str(folder))
     settings = {"XDG_STATE_HOME": str(tmp_path / "state")} | ({"NO_COLOR": "1"} if plain else {})
-    terminal = Terminal(code, **settings)
-    terminal.wait(">>> ")
-    terminal.type("Hi\n")
-    shown = terminal.wait(">>> ")
-    assert shown == "Hi\r\n" + ("hm" if plain else "\x1b[2mh\x1b[0m\x1b[2mm\x1b[0m") + "\r\n\r\none\r\n"
-    terminal.type("/nix\n")
-    assert "refmoe: error: /nix: no such command" in terminal.wait(">>> ")
-    terminal.type("talk\n")
-    terminal.wait("slowslow")
-    os.killpg(terminal.child.pid, signal.SIGINT)
-    assert "slow" * 40 not in terminal.wait(">>> ")  # the answer stops, the program does not
-    os.killpg(terminal.child.pid, signal.SIGINT)
-    terminal.wait("(Ctrl-D or /bye ends)")
-    terminal.wait(">>> ")
-    terminal.type("/save " + str(tmp_path / "talk.json") + "\n")
-    terminal.wait(">>> ")
-    terminal.type("\x04")
-    assert terminal.end() == 0
+    with Terminal(code, **settings) as terminal:
+        terminal.wait(">>> ")
+        terminal.type("Hi\n")
+        shown = terminal.wait(">>> ")
+        assert shown == "Hi\r\n" + ("hm" if plain else "\x1b[2mh\x1b[0m\x1b[2mm\x1b[0m") + "\r\n\r\none\r\n"
+        terminal.type("/nix\n")
+        assert "refmoe: error: /nix: no such command" in terminal.wait(">>> ")
+        terminal.type("talk\n")
+        terminal.wait("slowslow")
+        os.killpg(terminal.child.pid, signal.SIGINT)
+        assert "slow" * 40 not in terminal.wait(">>> ")  # the answer stops, the program does not
+        terminal.interrupt("(Ctrl-D or /bye ends)")
+        terminal.wait(">>> ")
+        terminal.type("/save " + str(tmp_path / "talk.json") + "\n")
+        terminal.wait(">>> ")
+        terminal.type("\x04")
+        assert terminal.end() == 0
     talk = json.loads((tmp_path / "talk.json").read_text())["messages"]
     assert [m["role"] for m in talk] == ["user", "assistant"] * 2 and talk[3]["content"].startswith("slowslow")
     assert "Hi" in (tmp_path / "state" / "refmoe" / "chat_history").read_text()

@@ -1,6 +1,7 @@
 """Templates that attack: time, memory, output, Python's insides. One line each, no process left, no memory taken."""
 
 import os
+import subprocess
 import time
 
 import pytest
@@ -70,11 +71,20 @@ def test_hostile_templates(source, message):
 
 @pytest.mark.skipif(not hasattr(os, "waitpid"), reason="processes of POSIX")
 def test_no_process_is_left(monkeypatch):
+    started = []
+
+    class Recorded(subprocess.Popen):
+        def __init__(self, *args, **more):
+            super().__init__(*args, **more)
+            started.append(self.pid)
+
+    monkeypatch.setattr(subprocess, "Popen", Recorded)
     monkeypatch.setattr(sandbox, "WAIT", 0.2)
     with pytest.raises(TokenizerError, match=r"^template: was stopped after 0 seconds"):
         run("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")
+    assert len(started) == 1
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(started[0], os.WNOHANG)
 
 
 def test_a_process_that_fails(monkeypatch):
