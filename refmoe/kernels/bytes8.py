@@ -109,9 +109,22 @@ def _stream_fp8(d, first, last, x, x_rows, out, width, out_rows):
         stream_vectors(vector_fp8, d, first, last, x, x_rows, out, width, out_rows)
 
 
+@inlined
+def _open_signed(d, r, g, scale):
+    return scale
+
+
+@inlined
+def _pair_signed(where, scale):
+    return vmul(signed(load_bytes(where)), scale), vmul(signed(load_bytes(where + 16)), scale)
+
+
 @kernel
 def _stream_int8(d, first, last, x, x_rows, out, width, out_rows):
-    stream_groups(_open_int8, _pair_int8, vector_int8, 32, d, first, last, x, x_rows, out, width, out_rows)
+    if d[ZEROS] == 0:
+        stream_groups(_open_signed, _pair_signed, vector_int8, 32, d, first, last, x, x_rows, out, width, out_rows)
+    else:
+        stream_groups(_open_int8, _pair_int8, vector_int8, 32, d, first, last, x, x_rows, out, width, out_rows)
 
 
 @item_kernel

@@ -2,8 +2,8 @@
 
 A vector holds one column of sixteen rows. Lane l of the one reduction, the columns l, l + 16 and so on, is then a whole
 vector of sums; eight of the sixteen fit into registers, so that W is gone through twice, for columns with l < 8 and for
-the others. What is read beyond the last row is not used. Matrices with an order of columns, and groups that are not
-whole multiples of 16 columns, go through `vector`.
+the others. What is read beyond the last row is not used. Groups that are not whole multiples of 16 columns go through
+`vector`.
 """
 
 import numpy as np
@@ -18,6 +18,7 @@ from refmoe.kernels.small_integers import (
     GROUP,
     GROUPS,
     ROWS,
+    ZERO,
     ZEROS,
     gptq_zero,
     vector_awq,
@@ -26,7 +27,17 @@ from refmoe.kernels.small_integers import (
 )
 from refmoe.numerics.vec import load1, prefetch, splat, store16, store_partial, vadd, vfma
 from refmoe.numerics.vec_codes import load_ints, load_some_ints, mask, shift_right, to_float
-from refmoe.numerics.vec_int import load_i64, load_u32, put, spread_awq
+from refmoe.numerics.vec_int import (
+    load_codes,
+    load_i32,
+    load_i64,
+    load_u32,
+    put,
+    spread4,
+    spread_awq,
+    vand,
+    viadd,
+)
 from refmoe.numerics.vec_int import to_float as lanes_to_float
 
 NEXT = 127  # bytes to what is asked for: the last byte of the next 64, so that a whole line further on is there
@@ -48,8 +59,15 @@ def scales_of_rows(d, r, count, g):
 @kernel
 def gptq_zeros(d, r, count, g):
     """Zero points of group g for `count` rows from r on."""
-    found = splat(gptq_zero(d, r, g))
-    for i in range(1, count if d[ZEROS] != 0 else 1):
+    if d[ZEROS] == 0:
+        return splat(gptq_zero(d, r, g))
+    bits = d[BITS]
+    if count == 16 and r % 8 == 0:
+        where = d[ZEROS] + (g * (d[ROWS] * bits + 31 >> 5) + (r * bits >> 5)) * 4
+        codes = spread4(load_i64(where)) if bits == 4 else load_codes(where)
+        return lanes_to_float(vand(viadd(codes, splat(np.int32(d[ZERO]))), splat(np.int32((1 << bits) - 1))))
+    found = splat(np.float32(0.0))
+    for i in range(count):
         found = put(found, i, gptq_zero(d, r + i, g))
     return found
 
@@ -67,45 +85,47 @@ def awq_zeros(d, r, count, g):
 
 
 @inlined
-def _nibbles(d, r, count, k, shared):
-    """Eight columns from k on."""
+def _nibbles(d, r, count, k):
+    """Codes of eight columns from k on."""
     step = d[ROWS] * 4
     where = d[BASE] + k // 8 * step + r * 4
     prefetch(where + NEXT)
     w = load_words(where, count, d[END])
-    return (weights(to_float(mask(w, 15)), shared), weights(to_float(mask(shift_right(w, 4), 15)), shared),
-            weights(to_float(mask(shift_right(w, 8), 15)), shared),
-            weights(to_float(mask(shift_right(w, 12), 15)), shared),
-            weights(to_float(mask(shift_right(w, 16), 15)), shared),
-            weights(to_float(mask(shift_right(w, 20), 15)), shared),
-            weights(to_float(mask(shift_right(w, 24), 15)), shared), weights(to_float(shift_right(w, 28)), shared))
+    return (to_float(mask(w, 15)), to_float(mask(shift_right(w, 4), 15)), to_float(mask(shift_right(w, 8), 15)),
+            to_float(mask(shift_right(w, 12), 15)), to_float(mask(shift_right(w, 16), 15)),
+            to_float(mask(shift_right(w, 20), 15)), to_float(mask(shift_right(w, 24), 15)),
+            to_float(shift_right(w, 28)))  # fmt: skip
 
 
 @inlined
-def _bytes(d, r, count, k, shared):
+def _bytes(d, r, count, k):
     step = d[ROWS] * 4
     where = d[BASE] + k // 4 * step + r * 4
     prefetch(where + NEXT)
     prefetch(where + step + NEXT)
     v, w = load_words(where, count, d[END]), load_words(where + step, count, d[END])
-    return (weights(to_float(mask(v, 255)), shared), weights(to_float(mask(shift_right(v, 8), 255)), shared),
-            weights(to_float(mask(shift_right(v, 16), 255)), shared), weights(to_float(shift_right(v, 24)), shared),
-            weights(to_float(mask(w, 255)), shared), weights(to_float(mask(shift_right(w, 8), 255)), shared),
-            weights(to_float(mask(shift_right(w, 16), 255)), shared), weights(to_float(shift_right(w, 24)), shared))
+    return (to_float(mask(v, 255)), to_float(mask(shift_right(v, 8), 255)), to_float(mask(shift_right(v, 16), 255)),
+            to_float(shift_right(v, 24)), to_float(mask(w, 255)), to_float(mask(shift_right(w, 8), 255)),
+            to_float(mask(shift_right(w, 16), 255)), to_float(shift_right(w, 24)))  # fmt: skip
 
 
 @inlined
-def _awq_column(d, r, count, k, shared):
+def _awq_column(d, r, count, k):
     prefetch(d[BASE] + k * (d[ROWS] // 2) + r // 2 + NEXT)
-    return weights(_awq_codes(d[BASE], d, r, count, k), shared)
+    return _awq_codes(d[BASE], d, r, count, k)
 
 
 @inlined
-def _awq_columns(d, r, count, k, shared):
-    return (_awq_column(d, r, count, k, shared), _awq_column(d, r, count, k + 1, shared),
-            _awq_column(d, r, count, k + 2, shared), _awq_column(d, r, count, k + 3, shared),
-            _awq_column(d, r, count, k + 4, shared), _awq_column(d, r, count, k + 5, shared),
-            _awq_column(d, r, count, k + 6, shared), _awq_column(d, r, count, k + 7, shared))
+def _awq_columns(d, r, count, k):
+    return (_awq_column(d, r, count, k), _awq_column(d, r, count, k + 1), _awq_column(d, r, count, k + 2),
+            _awq_column(d, r, count, k + 3), _awq_column(d, r, count, k + 4), _awq_column(d, r, count, k + 5),
+            _awq_column(d, r, count, k + 6), _awq_column(d, r, count, k + 7))  # fmt: skip
+
+
+@inlined
+def _add(a, codes, shared, xs):
+    """One column more."""
+    return vfma(weights(codes, shared), splat(load1(xs)), a)
 
 
 @inlined
@@ -116,21 +136,46 @@ def _sums(zeros, columns, d, r, count, first, xs):
     for g in range(d[GROUPS]):
         shared = zeros(d, r, count, g), scales_of_rows(d, r, count, g)
         for k in range(g * d[GROUP] + first, min((g + 1) * d[GROUP], d[COLS]), 16):
-            w, xk = columns(d, r, count, k, shared), xs + k * 4
-            a0, a1 = vfma(w[0], splat(load1(xk)), a0), vfma(w[1], splat(load1(xk + 4)), a1)
-            a2, a3 = vfma(w[2], splat(load1(xk + 8)), a2), vfma(w[3], splat(load1(xk + 12)), a3)
-            a4, a5 = vfma(w[4], splat(load1(xk + 16)), a4), vfma(w[5], splat(load1(xk + 20)), a5)
-            a6, a7 = vfma(w[6], splat(load1(xk + 24)), a6), vfma(w[7], splat(load1(xk + 28)), a7)
+            q, xk = columns(d, r, count, k), xs + k * 4
+            a0, a1 = _add(a0, q[0], shared, xk), _add(a1, q[1], shared, xk + 4)
+            a2, a3 = _add(a2, q[2], shared, xk + 8), _add(a3, q[3], shared, xk + 12)
+            a4, a5 = _add(a4, q[4], shared, xk + 16), _add(a5, q[5], shared, xk + 20)
+            a6, a7 = _add(a6, q[6], shared, xk + 24), _add(a7, q[7], shared, xk + 28)
     return a0, a1, a2, a3, a4, a5, a6, a7
 
 
 @inlined
-def _stream(zeros, columns, d, first, last, x, x_rows, out, width, out_rows):
+def _of_column(zeros, d, r, count, k):
+    """What the group of column k shares, where columns have an order."""
+    g = load_i32(d[G_IDX] + k * 4)
+    return zeros(d, r, count, g), scales_of_rows(d, r, count, g)
+
+
+@inlined
+def _ordered_sums(zeros, columns, d, r, count, first, xs):
+    """The same for columns that have an order."""
+    a0 = splat(np.float32(0.0))
+    a1, a2, a3, a4, a5, a6, a7 = a0, a0, a0, a0, a0, a0, a0
+    for k in range(first, d[COLS], 16):
+        q, xk = columns(d, r, count, k), xs + k * 4
+        a0 = _add(a0, q[0], _of_column(zeros, d, r, count, k), xk)
+        a1 = _add(a1, q[1], _of_column(zeros, d, r, count, k + 1), xk + 4)
+        a2 = _add(a2, q[2], _of_column(zeros, d, r, count, k + 2), xk + 8)
+        a3 = _add(a3, q[3], _of_column(zeros, d, r, count, k + 3), xk + 12)
+        a4 = _add(a4, q[4], _of_column(zeros, d, r, count, k + 4), xk + 16)
+        a5 = _add(a5, q[5], _of_column(zeros, d, r, count, k + 5), xk + 20)
+        a6 = _add(a6, q[6], _of_column(zeros, d, r, count, k + 6), xk + 24)
+        a7 = _add(a7, q[7], _of_column(zeros, d, r, count, k + 7), xk + 28)
+    return a0, a1, a2, a3, a4, a5, a6, a7
+
+
+@inlined
+def _stream(sums, zeros, columns, d, first, last, x, x_rows, out, width, out_rows):
     for r in range(first, last, 16):
         count = min(16, last - r)
         for s in range(x_rows.shape[0]):
             xs, place = x + x_rows[s] * d[COLS] * 4, out + (out_rows[s] * width + r) * 4
-            a, b = _sums(zeros, columns, d, r, count, 0, xs), _sums(zeros, columns, d, r, count, 8, xs)
+            a, b = sums(zeros, columns, d, r, count, 0, xs), sums(zeros, columns, d, r, count, 8, xs)
             y0, y2 = vadd(vadd(a[0], b[0]), vadd(a[4], b[4])), vadd(vadd(a[2], b[2]), vadd(a[6], b[6]))
             y1, y3 = vadd(vadd(a[1], b[1]), vadd(a[5], b[5])), vadd(vadd(a[3], b[3]), vadd(a[7], b[7]))
             y = vadd(vadd(y0, y2), vadd(y1, y3))  # the halving tree
@@ -142,24 +187,28 @@ def _stream(zeros, columns, d, first, last, x, x_rows, out, width, out_rows):
 
 @kernel
 def _whole(d):
-    """Whether the columns come in whole sixteens of one group."""
-    return d[COLS] % 16 == 0 and (d[GROUP] % 16 == 0 or d[GROUPS] == 1) and d[G_IDX] == 0
+    """Whether the columns come in whole sixteens of one group, or each with the number of its group."""
+    return d[COLS] % 16 == 0 and (d[GROUP] % 16 == 0 or d[GROUPS] == 1 or d[G_IDX] != 0)
 
 
 @kernel
 def _stream_gptq(d, first, last, x, x_rows, out, width, out_rows):
     if not _whole(d):
         stream_vectors(vector_gptq, d, first, last, x, x_rows, out, width, out_rows)
+    elif d[G_IDX] != 0 and d[BITS] == 4:
+        _stream(_ordered_sums, gptq_zeros, _nibbles, d, first, last, x, x_rows, out, width, out_rows)
+    elif d[G_IDX] != 0:
+        _stream(_ordered_sums, gptq_zeros, _bytes, d, first, last, x, x_rows, out, width, out_rows)
     elif d[BITS] == 4:
-        _stream(gptq_zeros, _nibbles, d, first, last, x, x_rows, out, width, out_rows)
+        _stream(_sums, gptq_zeros, _nibbles, d, first, last, x, x_rows, out, width, out_rows)
     else:
-        _stream(gptq_zeros, _bytes, d, first, last, x, x_rows, out, width, out_rows)
+        _stream(_sums, gptq_zeros, _bytes, d, first, last, x, x_rows, out, width, out_rows)
 
 
 @kernel
 def _stream_awq(d, first, last, x, x_rows, out, width, out_rows):
     if _whole(d) and first % 8 == 0:
-        _stream(awq_zeros, _awq_columns, d, first, last, x, x_rows, out, width, out_rows)
+        _stream(_sums, awq_zeros, _awq_columns, d, first, last, x, x_rows, out, width, out_rows)
     else:
         stream_vectors(vector_awq, d, first, last, x, x_rows, out, width, out_rows)
 

@@ -18,7 +18,7 @@ from refmoe.numerics.vec_codes import load_bytes16, load_bytes32
 from refmoe.numerics.vec_dots import Kind
 from refmoe.numerics.vec_int import (
     SIXTEEN,
-    choose,
+    choose_nibbles,
     e2m1,
     e4m3,
     float_of_bits,
@@ -58,7 +58,7 @@ def _open(d, r, g, scale):
 @inlined
 def _pair(where, shared):
     if WIDE:
-        return choose(shared, spread4(load_i64(where))), choose(shared, spread4(load_i64(where + 8)))
+        return choose_nibbles(shared, where), choose_nibbles(shared, where + 8)
     values, low = load_bytes(address(UPPER)), load_bytes(where)
     high = b_shr(low, 4)
     return (vmul(upper_bytes(b_lookup(values, zip_low(low, high))), shared),

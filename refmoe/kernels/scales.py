@@ -61,6 +61,8 @@ def splat_scale(kind, scales, index):
         return splat_bits(load_u16(scales + index * 2) << 16)
     if kind == 2:
         return splat_half(scales + index * 2)
+    if kind == 3:
+        return splat(e8m0_scalar(load_u8(scales + index)))
     return splat(load_scale(kind, scales, index))
 
 

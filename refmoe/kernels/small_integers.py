@@ -19,7 +19,7 @@ from refmoe.numerics.vec import splat, vmul, vsub
 from refmoe.numerics.vec_bytes import WIDE, b_and, b_shr, b_sub, load_bytes, signed, zip_high, zip_low
 from refmoe.numerics.vec_int import (
     SIXTEEN,
-    choose,
+    choose_nibbles,
     keep,
     load_codes,
     load_codes_partial,
@@ -183,7 +183,7 @@ def _open_nibbles(d, r, g, scale):
 @inlined
 def _nibbles(where, shared):
     if WIDE:
-        return choose(shared, spread4(load_i64(where))), choose(shared, spread4(load_i64(where + 8)))
+        return choose_nibbles(shared, where), choose_nibbles(shared, where + 8)
     zero, scale = shared
     q = load_bytes(where)
     low, high = b_and(q, 15), b_shr(q, 4)
@@ -196,10 +196,22 @@ def _bytes(where, shared):
     return weights(to_float(load_codes(where)), shared), weights(to_float(load_codes(where + 16)), shared)
 
 
+@inlined
+def _open_bytes(d, r, g, scale):
+    return scale
+
+
+@inlined
+def _signed_bytes(where, scale):
+    return vmul(signed(b_sub(load_bytes(where), 128)), scale), vmul(signed(b_sub(load_bytes(where + 16), 128)), scale)
+
+
 @kernel
 def _stream_packed(d, first, last, x, x_rows, out, width, out_rows):
     if d[BITS] == 4 and d[G_IDX] == 0:
         stream_groups(_open_nibbles, _nibbles, vector_packed, 16, d, first, last, x, x_rows, out, width, out_rows)
+    elif d[BITS] == 8 and d[G_IDX] == 0 and d[ZEROS] == 0:
+        stream_groups(_open_bytes, _signed_bytes, vector_packed, 32, d, first, last, x, x_rows, out, width, out_rows)
     elif d[BITS] == 8 and d[G_IDX] == 0:
         stream_groups(_open, _bytes, vector_packed, 32, d, first, last, x, x_rows, out, width, out_rows)
     else:

@@ -10,6 +10,7 @@ from numba.core.datamodel import models, register_default
 
 from refmoe.jit import intrinsic
 from refmoe.numerics.vec import _F32, _FEATURES, _I16, _I32, _I64, _V32, LANES, _splat, _widen, v32
+from refmoe.numerics.vec_int import permute
 
 WIDE = "+avx512f" in _FEATURES  # tables of sixteen f32 in a register
 _I8 = ir.IntType(8)
@@ -214,12 +215,6 @@ def pick(typingctx, table, index, shift):
     def codegen(context, builder, signature, args):
         wide = ir.VectorType(_I32, LANES)
         at = builder.lshr(builder.zext(args[1], wide), _splat(builder, builder.trunc(args[2], _I32)))
-        at = builder.and_(at, ir.Constant(wide, [15] * LANES))
-        found = ir.Constant(_V32, ir.Undefined)
-        for i in range(LANES):
-            lane = ir.Constant(_I32, i)
-            found = builder.insert_element(found, builder.extract_element(args[0], builder.extract_element(at, lane)),
-                                           lane)  # fmt: skip
-        return found
+        return permute(builder, args[0], at)
 
     return v32(v32, v8, types.int64), codegen

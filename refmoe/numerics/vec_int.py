@@ -14,6 +14,7 @@ _I8 = ir.IntType(8)
 _V8, _V16, _VI32 = (ir.VectorType(kind, LANES) for kind in (_I8, _I16, _I32))
 SIXTEEN = -0x0123456789ABCDF0  # as sixteen nibbles, 0 to 15 (the pattern 0xFEDCBA9876543210)
 _HALF = "+f16c" in _FEATURES or "+avx512f" in _FEATURES
+_PERMUTE, _MULTISHIFT = "+avx512f" in _FEATURES, "+avx512vbmi" in _FEATURES
 vi32 = Vec(types.int32)
 
 
@@ -69,17 +70,29 @@ def load_codes_partial(typingctx, where, count):
     return vi32(types.int64, types.int64), codegen
 
 
+def _nibbles(builder, word, order):
+    """Lane i begins with nibble order[i % 8] of half i // 8 of an int64."""
+    if _MULTISHIFT:  # eight bits from any bit on
+        single = builder.insert_element(ir.Constant(ir.VectorType(_I64, 8), ir.Undefined), word, ir.Constant(_I32, 0))
+        words = builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(_I32, 8), [0] * 8))
+        wide = ir.VectorType(_I8, 64)
+        places = ir.Constant(wide, [4 * order[i // 4 % 8] + i // 32 * 32 for i in range(64)])
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(wide, [wide, wide]),
+                                                  "llvm.x86.avx512.pmultishift.qb.512")  # fmt: skip
+        return builder.bitcast(builder.call(function, [places, builder.bitcast(words, wide)]), _VI32)
+    low, high = builder.trunc(word, _I32), builder.trunc(builder.lshr(word, ir.Constant(_I64, 32)), _I32)
+    pair = ir.Constant(ir.VectorType(_I32, 2), ir.Undefined)
+    for i, half in enumerate((low, high)):
+        pair = builder.insert_element(pair, half, ir.Constant(_I32, i))
+    halves = builder.shuffle_vector(pair, pair, ir.Constant(_VI32, [0] * 8 + [1] * 8))
+    return builder.lshr(halves, ir.Constant(_VI32, [4 * nibble for nibble in order] * 2))
+
+
 def _spread(order):
     @intrinsic
     def spread(typingctx, word):
         def codegen(context, builder, signature, args):
-            low, high = builder.trunc(args[0], _I32), builder.trunc(builder.lshr(args[0], ir.Constant(_I64, 32)), _I32)
-            pair = ir.Constant(ir.VectorType(_I32, 2), ir.Undefined)
-            for i, half in enumerate((low, high)):
-                pair = builder.insert_element(pair, half, ir.Constant(_I32, i))
-            halves = builder.shuffle_vector(pair, pair, ir.Constant(_VI32, [0] * 8 + [1] * 8))
-            shifted = builder.lshr(halves, ir.Constant(_VI32, [4 * nibble for nibble in order] * 2))
-            return builder.and_(shifted, _const(_VI32, 15))
+            return builder.and_(_nibbles(builder, args[0], order), _const(_VI32, 15))
 
         return vi32(types.int64), codegen
 
@@ -142,18 +155,28 @@ def keep(typingctx, vector, count):
     return v32(v32, types.int64), codegen
 
 
-@intrinsic
-def choose(typingctx, table, index):
-    """Lane i is table[index[i]] of 16 f32 lanes, indices 0..15. With AVX-512 one instruction; elsewhere slow."""
-    def codegen(context, builder, signature, args):
-        found = ir.Constant(_V32, ir.Undefined)
-        for i in range(LANES):
-            lane = ir.Constant(_I32, i)
-            picked = builder.extract_element(args[0], builder.extract_element(args[1], lane))
-            found = builder.insert_element(found, picked, lane)
-        return found
+def permute(builder, table, index):
+    """Lane i is table[index[i] & 15], f32 lanes and LLVM's i32 lanes. With AVX-512 one instruction; elsewhere slow."""
+    if _PERMUTE:
+        kind = ir.FunctionType(_V32, [_V32, _VI32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.permvar.sf.512")
+        return builder.call(function, [table, index])
+    index, found = builder.and_(index, _const(_VI32, 15)), ir.Constant(_V32, ir.Undefined)
+    for i in range(LANES):
+        lane = ir.Constant(_I32, i)
+        picked = builder.extract_element(table, builder.extract_element(index, lane))
+        found = builder.insert_element(found, picked, lane)
+    return found
 
-    return v32(v32, vi32), codegen
+
+@intrinsic
+def choose_nibbles(typingctx, table, where):
+    """Lane i is the entry of a table of 16 f32 lanes that nibble i of the 8 bytes at `where` names."""
+    def codegen(context, builder, signature, args):
+        word = builder.load(builder.inttoptr(args[1], _I64.as_pointer()), align=1)
+        return permute(builder, args[0], _nibbles(builder, word, range(8)))
+
+    return v32(v32, types.int64), codegen
 
 
 @intrinsic
