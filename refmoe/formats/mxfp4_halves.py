@@ -30,10 +30,10 @@ if jit.ENABLED:
     from refmoe.kernels.product_codes import product_codes_item
     from refmoe.numerics.vec import address, lane, vmul
     from refmoe.numerics.vec_bytes import WIDE, b_lookup, b_shr, load_byte, load_bytes, pick, signed, splat_bits
-    from refmoe.numerics.vec_codes import load_bytes16
-    from refmoe.numerics.vec_dots import Kind
+    from refmoe.numerics.vec_codes import load_bytes16, shift_right
+    from refmoe.numerics.vec_dots import VNNI, Kind
     from refmoe.numerics.vec_int import put
-    from refmoe.numerics.vec_unpack import look_up, nibble_halves
+    from refmoe.numerics.vec_unpack import four_apart, look_up, nibble_halves
 
     KIND = Kind(32, 24, 12)
 
@@ -127,9 +127,18 @@ def _scales(where, d, r, k):
     return found
 
 
+@kernel
+def _apart(where, j):
+    q, steps = four_apart(where + 4 * SIZE * j + 1, SIZE), load_bytes16(address(RAISED))
+    return look_up(steps, q), look_up(steps, shift_right(q, 4))
+
+
+APART = _apart if jit.ENABLED and VNNI else None
+
+
 @item_kernel
 def _product_codes(block, item, slot):
-    product_codes_item(KIND, SIZE * 16, _codes, _scales, None, block, item, slot)
+    product_codes_item(KIND, SIZE * 16, _codes, _scales, None, block, item, slot, APART)
 
 
 def product_codes(weight: Weight) -> int:

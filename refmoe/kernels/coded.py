@@ -5,6 +5,8 @@ A unit is 32 columns, or 16; a chunk is 16 units of columns of one row of W. How
     codes(where, j)            columns 64j .. 64j+63 of the chunk at address `where`, 64 bytes of the format's Kind
     scales(where, d, r, k)     f32 scales of the 16 units of row r from column k on
     minima(where, d, r, k)     what is added to each code times its scale, or None
+    apart(where, j)            or None: columns 128j .. 128j+127 in the order of the stored bytes, where a unit has its
+                               first half in lower nibbles: 64 bytes of first halves and 64 of second ones (VNNI)
 `where` is readable for `stored` bytes: at the end of the matrix it is a copy. What these return beyond the last column
 or the last unit is not used. This file goes through W row by row, for few rows of x; kernels.turned has many.
 """
@@ -13,7 +15,7 @@ import numpy as np
 
 from refmoe.jit import inlined, kernel
 from refmoe.kernels.matrix import BASE, COLS, END, ROW_BYTES
-from refmoe.kernels.quantise import padded, row_bytes, tables_at
+from refmoe.kernels.quantise import halves_at, padded, row_bytes, tables_at
 from refmoe.numerics.vec import F32, load16, prefetch, splat, store1, tree, vfma, vmul
 from refmoe.numerics.vec_codes import (
     copy_byte,
@@ -25,6 +27,7 @@ from refmoe.numerics.vec_codes import (
 )
 from refmoe.numerics.vec_dots import (
     excess_of,
+    halves_dot,
     no_part,
     row_dot,
     sums_of_4,
@@ -80,7 +83,23 @@ def _chunk_16(kind, codes, where, x, left):
 
 
 @inlined
-def stream_codes(kind, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows, spare):
+def _dots_apart(kind, apart, where, j, x, left):
+    """Partial sums of columns 128j .. 128j+127 of a chunk."""
+    if j * 128 >= left:
+        return no_part()
+    first, second = apart(where, j)
+    return halves_dot(kind, first, second, x + j * 128)
+
+
+@inlined
+def _chunk_apart(kind, apart, where, x, left):
+    """Sums over 16 units of 32 columns; x: codes in halves."""
+    return sums_of_4(kind, _dots_apart(kind, apart, where, 0, x, left), _dots_apart(kind, apart, where, 1, x, left),
+                     _dots_apart(kind, apart, where, 2, x, left), _dots_apart(kind, apart, where, 3, x, left))
+
+
+@inlined
+def stream_codes(kind, stored, codes, scales, minima, apart, d, first, last, x, x_rows, out, width, out_rows, spare):
     """Rows first..last of the matrix `d` times the rows x_rows of quantised x."""
     unit = unit_of(kind)
     cols, end, size, span = d[COLS], d[END], row_bytes(d[COLS]), UNITS * unit
@@ -94,7 +113,10 @@ def stream_codes(kind, stored, codes, scales, minima, d, first, last, x, x_rows,
                 for line in range(0, stored, LINE):
                     prefetch(where + AHEAD + line)
                 entry, left = xs + tables + k // unit * 4, cols - k
-                n = _chunk(kind, codes, where, xs + k, left)
+                if apart is not None:
+                    n = _chunk_apart(kind, apart, where, xs + halves_at(cols) + k, left)
+                else:
+                    n = _chunk(kind, codes, where, xs + k, left)
                 if excess_of(kind) != 0:
                     n = iadd(n, times(load_ints(entry + entries), excess_of(kind)))
                 factors = load16(F32, entry)

@@ -25,14 +25,15 @@ FEW = 3  # sets with fewer rows of x than this are streamed
 
 
 @inlined
-def product_codes_item(kind, stored, codes, scales, minima, block, item, slot):
+def product_codes_item(kind, stored, codes, scales, minima, block, item, slot, apart=None):
     """One panel of one matrix times one set of quantised rows, for a format that stores codes row after row.
 
-    kind    numerics.vec_dots.Kind of the codes; stored, codes, scales, minima: see kernels.coded
+    kind    numerics.vec_dots.Kind of the codes; stored, codes, scales, minima, apart: see kernels.coded
     """
     d, first, last, x, x_rows, out, width, out_rows, scratch = _work(block, item, slot)
     if x_rows.shape[0] < FEW:
-        stream_codes(kind, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows, scratch)
+        stream_codes(kind, stored, codes, scales, minima, apart, d, first, last, x, x_rows, out, width, out_rows,
+                     scratch)
     else:
         multiply_codes(fill_rows, kind, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows,
                        scratch)

@@ -3,7 +3,8 @@
 A quantised row has P columns, K padded to whole chunks of 512, and holds one after the other
     P codes, signed bytes, then
     for units of 32:  P/32 scales f32,  P/32 sums of codes, times -1, i32,  P/32 sums of codes f32
-    for units of 16:  P/16 scales (of the group),  P/16 sums, times -1,  P/16 sums f32
+    for units of 16:  P/16 scales (of the group),  P/16 sums, times -1,  P/16 sums f32, then
+    the P codes again, of 128 columns first the first halves of their four groups, then the second ones
 Beyond K all of them are 0.
 """
 
@@ -44,10 +45,16 @@ def tables_at(cols, unit):
 
 
 @kernel
-def row_bytes(cols):
-    """Bytes of a quantised row."""
+def halves_at(cols):
+    """Where the codes in halves of groups begin in a quantised row."""
     size = padded(cols)
     return size + size // 32 * 12 + size // 16 * 12
+
+
+@kernel
+def row_bytes(cols):
+    """Bytes of a quantised row."""
+    return halves_at(cols) + padded(cols)
 
 
 @kernel
@@ -62,7 +69,7 @@ def _entry(table, count, at, scale, number):
 def quantise_row(x, cols, target):
     """One row of f32 at address x -> a quantised row at address `target`."""
     size = padded(cols)
-    large, small = target + tables_at(cols, 32), target + tables_at(cols, 16)
+    large, small, apart = target + tables_at(cols, 32), target + tables_at(cols, 16), target + halves_at(cols)
     for g in range(size // GROUP):
         a, b = load_x(x, cols, 2 * g), load_x(x, cols, 2 * g + 1)
         top = largest(imax(mask(bits(a), 0x7FFFFFFF), mask(bits(b), 0x7FFFFFFF)))
@@ -79,6 +86,8 @@ def quantise_row(x, cols, target):
             first, second = isplat(np.int32(0)), isplat(np.int32(0))
         store_codes(target + g * GROUP, first)
         store_codes(target + g * GROUP + 16, second)
+        store_codes(apart + g // 4 * 128 + g % 4 * 16, first)
+        store_codes(apart + g // 4 * 128 + g % 4 * 16 + 64, second)
         n, m = np.int64(total(first)), np.int64(total(second))
         _entry(large, size // 32, g, scale, n + m)
         _entry(small, size // 16, 2 * g, scale, n)

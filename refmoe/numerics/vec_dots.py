@@ -138,6 +138,20 @@ def row_dot(typingctx, kind, weights, where):
     return _PART(kind, bytes64, types.int64), codegen
 
 
+@intrinsic
+def halves_dot(typingctx, kind, first, second, where):
+    """VNNI: partial sums of four units of 32 columns of one row of W and of x at `where`, for sums_of_4. The first
+    halves of the units come before the second ones, in W and in the 128 codes of x."""
+    def codegen(context, builder, signature, args):
+        sums = _const(ints16, 0)
+        for weights, place in zip(args[1:3], (0, 64), strict=True):
+            codes = _read(builder, builder.add(args[3], ir.Constant(_I64, place)), _llvm(bytes64))
+            sums = quads(builder, sums, multiplied(builder, signature.args[0], weights), codes)
+        return sums
+
+    return ints16(kind, bytes64, bytes64, types.int64), codegen
+
+
 # Words of two vectors that are added to those 1 or 4 further on. Inside both halves of a register, two neighbours:
 # a0 a2 b0 b2, a4 a6 b4 b6; or the first half to the second.
 _INSIDE, _ACROSS = ([0, 2, 8, 10, 4, 6, 12, 14], 1), ([0, 1, 2, 3, 8, 9, 10, 11], 4)

@@ -1,10 +1,10 @@
 """vec_unpack - codes and scales out of blocks of bytes, for the fast schedules (JIT only); see vec_codes."""
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 
 from refmoe.jit import intrinsic, kernel
-from refmoe.numerics.vec import _widen, v32
+from refmoe.numerics.vec import _FEATURES, _widen, v32
 from refmoe.numerics.vec_codes import (
     _I16,
     _I32,
@@ -17,15 +17,23 @@ from refmoe.numerics.vec_codes import (
     bytes32,
     bytes64,
     join,
+    load_bytes16,
     mask,
     shift_right,
 )
+from refmoe.numerics.vec_int import load_u32
 
 
 @intrinsic
 def look_up(typingctx, table, index):
     """Lane i is table[index[i] & 15], 16 bytes looked up by 64."""
     def codegen(context, builder, signature, args):
+        if "+avx512bw" in _FEATURES:
+            tables = _shuffle(builder, args[0], args[0], [i % 16 for i in range(64)])
+            index = builder.and_(args[1], _const(bytes64, 15))
+            kind = ir.FunctionType(index.type, [index.type, index.type])
+            shuffle = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.pshuf.b.512")
+            return builder.call(shuffle, [tables, index])
         parts = []
         for first in range(0, 64, 16):
             found = ir.Constant(_llvm(bytes16), ir.Undefined)
@@ -123,6 +131,21 @@ def nibble_neighbours(typingctx, a):
         return builder.bitcast(builder.and_(both, ir.Constant(words, [0x0F0F] * 32)), _llvm(bytes64))
 
     return bytes64(bytes32), codegen
+
+
+@kernel
+def four_apart(where, step):
+    """Four times 16 bytes, `step` from one to the next."""
+    first, second = load_bytes16(where), load_bytes16(where + step)
+    return join(join(first, second), join(load_bytes16(where + 2 * step), load_bytes16(where + 3 * step)))
+
+
+@kernel
+def fifths_apart(where, step):
+    """fifth_bits of four 32-bit numbers, `step` bytes apart: of their lower halves, and of the upper ones."""
+    a, b, c, d = load_u32(where), load_u32(where + step), load_u32(where + 2 * step), load_u32(where + 3 * step)
+    return (fifth_bits(a & 65535 | b << 16, c & 65535 | d << 16),
+            fifth_bits(a >> 16 | b >> 16 << 16, c >> 16 | d >> 16 << 16))  # fmt: skip
 
 
 @kernel

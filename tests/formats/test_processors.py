@@ -18,7 +18,7 @@ pytestmark = [vectors.needs_jit, pytest.mark.slow,
               pytest.mark.skipif(os.uname().machine != "x86_64", reason="the processor names are those of x86-64")]
 
 
-EMULATED = ["q8_0", "q4_0", "q6_k", "mxfp4_packed"]  # signed, small, 16 columns, tables of f32
+EMULATED = ["q8_0", "q4_0", "q6_k", "iq4_nl", "mxfp4_packed"]  # signed, small, 16 columns, tables of bytes and f32
 
 
 def digest_elsewhere(module, names, **settings):
