@@ -164,8 +164,10 @@ def _start(cursor: _Cursor) -> tuple[int, int, int]:
     count, keys = cursor.scalar("<Q", "the number of tensors"), cursor.scalar("<Q", "the number of keys")
     left = cursor.size - cursor.position
     for number, what, smallest, most in ((keys, "keys", 13, MAX_KEYS), (count, "tensors", 33, MAX_TENSORS)):
-        if number > most or number * smallest > left:
-            raise cursor.error(f"states {show(number)} {what}; at most {most} are read, {left} bytes follow")
+        if number > most:
+            raise cursor.error(f"states {show(number)} {what}; at most {most} are read")
+        if number * smallest > left:
+            raise cursor.error(f"states {show(number)} {what}, of at least {smallest} bytes each; {left} bytes follow")
     return version, count, keys
 
 
