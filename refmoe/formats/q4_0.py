@@ -29,9 +29,9 @@ if jit.ENABLED:
     from refmoe.kernels.product_codes import product_codes_item
     from refmoe.numerics.vec import address, vmul
     from refmoe.numerics.vec_bytes import WIDE, b_and, b_shr, b_sub, load_bytes, pick, signed, splat_half
-    from refmoe.numerics.vec_codes import load_bytes16, mask, shift_right
+    from refmoe.numerics.vec_codes import load_bytes16
     from refmoe.numerics.vec_dots import VNNI, Kind
-    from refmoe.numerics.vec_unpack import four_apart, halves, nibble_halves
+    from refmoe.numerics.vec_unpack import halves, nibble_halves, nibbles_apart
 
     KIND = Kind(32, 15, 8)
 
@@ -113,8 +113,7 @@ def _scales(where, d, r, k):
 
 @kernel
 def _apart(where, j):
-    q = four_apart(where + 4 * SIZE * j + 2, SIZE)
-    return mask(q, 15), shift_right(q, 4)
+    return nibbles_apart(where + 4 * SIZE * j + 2, SIZE)
 
 
 APART = _apart if jit.ENABLED and VNNI else None

@@ -42,9 +42,9 @@ if jit.ENABLED:
         splat_half,
         spread_bits,
     )
-    from refmoe.numerics.vec_codes import ior, load_bytes16, mask, shift_right
+    from refmoe.numerics.vec_codes import ior, load_bytes16
     from refmoe.numerics.vec_dots import VNNI, Kind
-    from refmoe.numerics.vec_unpack import fifth_bits, fifths_apart, four_apart, halves, nibble_halves
+    from refmoe.numerics.vec_unpack import fifth_bits, fives_apart, halves, nibble_halves
 
     KIND = Kind(32, 31, 16)
 
@@ -126,9 +126,7 @@ def _scales(where, d, r, k):
 
 @kernel
 def _apart(where, j):
-    first = where + 4 * SIZE * j + 2
-    q, (low, high) = four_apart(first + 4, SIZE), fifths_apart(first, SIZE)
-    return ior(mask(q, 15), low), ior(shift_right(q, 4), high)
+    return fives_apart(where + 4 * SIZE * j + 2, SIZE)
 
 
 APART = _apart if jit.ENABLED and VNNI else None

@@ -16,6 +16,7 @@ from refmoe.numerics.vec_codes import (
     bytes16,
     bytes32,
     bytes64,
+    ior,
     join,
     load_bytes16,
     mask,
@@ -141,11 +142,19 @@ def four_apart(where, step):
 
 
 @kernel
-def fifths_apart(where, step):
-    """fifth_bits of four 32-bit numbers, `step` bytes apart: of their lower halves, and of the upper ones."""
+def nibbles_apart(where, step):
+    """The lower nibbles of four times 16 bytes, and the upper ones."""
+    q = four_apart(where, step)
+    return mask(q, 15), shift_right(q, 4)
+
+
+@kernel
+def fives_apart(where, step):
+    """Numbers of five bits: those of nibbles_apart behind four bytes, with the fifth bits in these, one for each."""
+    low, high = nibbles_apart(where + 4, step)
     a, b, c, d = load_u32(where), load_u32(where + step), load_u32(where + 2 * step), load_u32(where + 3 * step)
-    return (fifth_bits(a & 65535 | b << 16, c & 65535 | d << 16),
-            fifth_bits(a >> 16 | b >> 16 << 16, c >> 16 | d >> 16 << 16))  # fmt: skip
+    return (ior(low, fifth_bits(a & 65535 | b << 16, c & 65535 | d << 16)),
+            ior(high, fifth_bits(a >> 16 | b >> 16 << 16, c >> 16 | d >> 16 << 16)))  # fmt: skip
 
 
 @kernel

@@ -24,7 +24,7 @@ def test_coverage():
 
 
 @vectors.needs_jit
-@pytest.mark.parametrize("shape", quantised.SHAPES)
+@pytest.mark.parametrize("shape", [*quantised.SHAPES, (40, 96)])  # columns in an order, over 16 rows and the rest
 def test_products(shape):
     quantised.check_products("gptq", [shape])
 
