@@ -49,10 +49,17 @@ def matrices(name, settings, rows, cols, count):
     shapes = {suffix: shape[0] if isinstance(shape, list) else shape
               for suffix, shape in module.stored_shapes(rows, cols, **params).items()}  # fmt: skip
     picked = {suffix: dtype for suffix, kinds in dtypes.items() if "|" in kinds and dtype in kinds.split("|")}
+    sizes = {suffix: int(np.prod(shape)) * SIZES.get(picked.get(suffix, dtypes[suffix]), 1)
+             for suffix, shape in shapes.items() if shape is not None}  # fmt: skip
     rng, found = np.random.default_rng(1), []
+    arena = np.empty(count * sum(size + 64 for size in sizes.values()) + 64, np.uint8)  # one, as a checkpoint is loaded
+    at = -arena.ctypes.data % 64
     for _ in range(count):
-        parts = {suffix: rng.integers(32, 64, int(np.prod(shape)) * SIZES.get(picked.get(suffix, dtypes[suffix]), 1),
-                                      np.uint8) for suffix, shape in shapes.items() if shape is not None}  # fmt: skip
+        parts = {}
+        for suffix, size in sizes.items():
+            parts[suffix] = arena[at : at + size]
+            parts[suffix][:] = rng.integers(32, 64, size, np.uint8)
+            at += size + -size % 64
         if ".g_idx" in parts:
             parts[".g_idx"] = rng.permutation(np.arange(cols, dtype=np.int32) // params["group"]).view(np.uint8)
         found.append(Weight(name, rows, cols, parts, params | picked))
