@@ -104,7 +104,7 @@ def _pair_int8(where, shared):
 @kernel
 def _stream_fp8(d, first, last, x, x_rows, out, width, out_rows):
     if _largest_scale(d, first, last) < np.float32(2.0**120):
-        stream_groups(_open_fp8, _pair_fp8, vector_fp8, 32, d, first, last, x, x_rows, out, width, out_rows)
+        stream_groups(2, _open_fp8, _pair_fp8, vector_fp8, 32, d, first, last, x, x_rows, out, width, out_rows)
     else:  # scale * 256 is not a finite number
         stream_vectors(vector_fp8, d, first, last, x, x_rows, out, width, out_rows)
 
@@ -122,9 +122,9 @@ def _pair_signed(where, scale):
 @kernel
 def _stream_int8(d, first, last, x, x_rows, out, width, out_rows):
     if d[ZEROS] == 0:
-        stream_groups(_open_signed, _pair_signed, vector_int8, 32, d, first, last, x, x_rows, out, width, out_rows)
+        stream_groups(2, _open_signed, _pair_signed, vector_int8, 32, d, first, last, x, x_rows, out, width, out_rows)
     else:
-        stream_groups(_open_int8, _pair_int8, vector_int8, 32, d, first, last, x, x_rows, out, width, out_rows)
+        stream_groups(2, _open_int8, _pair_int8, vector_int8, 32, d, first, last, x, x_rows, out, width, out_rows)
 
 
 @item_kernel

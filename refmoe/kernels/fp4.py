@@ -67,7 +67,7 @@ def _pair(where, shared):
 
 @kernel
 def _stream_fp4(d, first, last, x, x_rows, out, width, out_rows):
-    stream_groups(_open, _pair, vector_fp4, 16, d, first, last, x, x_rows, out, width, out_rows)
+    stream_groups(4, _open, _pair, vector_fp4, 16, d, first, last, x, x_rows, out, width, out_rows)
 
 
 @item_kernel

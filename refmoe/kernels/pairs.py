@@ -24,38 +24,27 @@ def vector_of_pairs(open_block, pair, elements, size, d, r, k):
 
 @inlined
 def stream_pairs(open_block, pair, size, d, first, last, x, x_rows, out, width, out_rows):
-    """`stream` of kernels.matrix for blocks of 32 elements, four rows side by side."""
-    cols, zero, ahead = d[COLS], splat(np.float32(0.0)), 4 * d[ROW_BYTES]
-    for r in range(first, last, 4):
-        w0 = d[BASE] + r * d[ROW_BYTES]  # of rows that are not there, the last one stands in
-        w1, w2, w3 = (w0 + min(1, last - 1 - r) * d[ROW_BYTES], w0 + min(2, last - 1 - r) * d[ROW_BYTES],
-                      w0 + min(3, last - 1 - r) * d[ROW_BYTES])  # fmt: skip
+    """`stream` of kernels.matrix for blocks of 32 elements, two rows side by side."""
+    cols, zero, ahead = d[COLS], splat(np.float32(0.0)), 2 * d[ROW_BYTES]
+    for r in range(first, last, 2):
+        row0 = d[BASE] + r * d[ROW_BYTES]
+        row1 = row0 + min(1, last - 1 - r) * d[ROW_BYTES]  # where there is none, the last one stands in
         for s in range(x_rows.shape[0]):
             xs = x + x_rows[s] * cols * 4
-            a0, a1, a2, a3 = zero, zero, zero, zero
+            a0, a1 = zero, zero
             for b in range(0, cols // 32 * size, size):
-                prefetch(w0 + b + ahead)
-                prefetch(w1 + b + ahead)
-                prefetch(w2 + b + ahead)
-                prefetch(w3 + b + ahead)
+                prefetch(row0 + b + ahead)
+                prefetch(row1 + b + ahead)
                 low, high = load16(F32, xs), load16(F32, xs + 64)
                 xs += 128
-                p = pair(w0 + b, open_block(w0 + b), 0)
+                p = pair(row0 + b, open_block(row0 + b), 0)
                 a0 = vfma(p[1], high, vfma(p[0], low, a0))
-                p = pair(w1 + b, open_block(w1 + b), 0)
+                p = pair(row1 + b, open_block(row1 + b), 0)
                 a1 = vfma(p[1], high, vfma(p[0], low, a1))
-                p = pair(w2 + b, open_block(w2 + b), 0)
-                a2 = vfma(p[1], high, vfma(p[0], low, a2))
-                p = pair(w3 + b, open_block(w3 + b), 0)
-                a3 = vfma(p[1], high, vfma(p[0], low, a3))
             place = out + (out_rows[s] * width + r) * 4
             store1(place, tree(a0))
             if r + 1 < last:
                 store1(place + 4, tree(a1))
-            if r + 2 < last:
-                store1(place + 8, tree(a2))
-            if r + 3 < last:
-                store1(place + 12, tree(a3))
 
 
 @inlined

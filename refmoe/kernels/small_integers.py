@@ -209,11 +209,11 @@ def _signed_bytes(where, scale):
 @kernel
 def _stream_packed(d, first, last, x, x_rows, out, width, out_rows):
     if d[BITS] == 4 and d[G_IDX] == 0:
-        stream_groups(_open_nibbles, _nibbles, vector_packed, 16, d, first, last, x, x_rows, out, width, out_rows)
+        stream_groups(4, _open_nibbles, _nibbles, vector_packed, 16, d, first, last, x, x_rows, out, width, out_rows)
     elif d[BITS] == 8 and d[G_IDX] == 0 and d[ZEROS] == 0:
-        stream_groups(_open_bytes, _signed_bytes, vector_packed, 32, d, first, last, x, x_rows, out, width, out_rows)
+        stream_groups(2, _open_bytes, _signed_bytes, vector_packed, 32, d, first, last, x, x_rows, out, width, out_rows)
     elif d[BITS] == 8 and d[G_IDX] == 0:
-        stream_groups(_open, _bytes, vector_packed, 32, d, first, last, x, x_rows, out, width, out_rows)
+        stream_groups(2, _open, _bytes, vector_packed, 32, d, first, last, x, x_rows, out, width, out_rows)
     else:
         stream_vectors(vector_packed, d, first, last, x, x_rows, out, width, out_rows)
 
