@@ -38,6 +38,7 @@ SPECIAL_BUDGETS = {
     "numerics/vec": (520, "some fifty intrinsics of one instruction each, which belong together"),
     "kernels/matmul": (330, "one row, many rows and grouped rows share tables, packing and tiles"),
     "ops/__init__": (60, "the registry"),
+    "formats/__init__": (160, "the registry, and what all formats are asked for"),
 }
 WITHOUT_NUMBA = ("signature", "config", "program", "program_text", "static_check", "steps", "spec")
 SIBLINGS = ("ops", "formats", "archs")

@@ -2,18 +2,20 @@
 
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from refmoe import formats
 from refmoe.checkpoint.claims import Claims, Key
-from refmoe.checkpoint.reading import Progress, read, same_bytes
+from refmoe.checkpoint.matrices import Matrix
+from refmoe.checkpoint.reading import THREADS, Progress, read, same_bytes
 from refmoe.checkpoint.safetensors import TensorInfo
 from refmoe.checkpoint.stacked import in_rows
 from refmoe.checkpoint.strict_json import show
 from refmoe.errors import CheckpointError
-from refmoe.formats import check
 from refmoe.weight import Weight
 
 Loaded = dict[tuple[str, int | None], Any]  # Weight, np.ndarray, or a list of one of them
@@ -46,14 +48,19 @@ def load(claims: Claims, progress: Progress | None = None) -> Loaded:
             raise CheckpointError(f"{show(info.file)}: tensor {show(info.name)}: expected zeros (the model has no such "
                                   "bias), found other values")  # fmt: skip
     found: dict[Key, Any] = {key: widened(info, vectors[info.name]) for key, info in claims.vectors.items()}
-    for key, matrix in claims.matrices.items():
+    made: dict[tuple[str, ...], Weight] = {}
+    for matrix in claims.matrices.values():
         stored = {suffix: parts[info.name] for suffix, info in matrix.parts.items()}
         weight = Weight(matrix.format, matrix.rows, matrix.cols, stored, matrix.params)
-        if problem := check(weight):
+        if problem := formats.check(weight):
             suffix, text = problem
             info = matrix.parts[suffix]
             raise CheckpointError(f"{show(info.file)}: tensor {show(info.name)}: {text}")
-        found[key] = weight
+        made[_place(matrix)] = weight
+    with ThreadPoolExecutor(THREADS) as pool:
+        turned = pool.map(lambda weight: formats.in_rows(weight, in_place=True), made.values())
+        made = dict(zip(made, turned, strict=True))
+    found |= {key: made[_place(matrix)] for key, matrix in claims.matrices.items()}
     weights: Loaded = {}
     for (role, layer, expert), value in found.items():  # experts come in id order
         if expert is None:
@@ -61,6 +68,11 @@ def load(claims: Claims, progress: Progress | None = None) -> Loaded:
         else:
             weights.setdefault((role, layer), []).append(value)
     return weights
+
+
+def _place(matrix: Matrix) -> tuple[str, ...]:
+    """The names of its tensors."""
+    return tuple(info.name for info in matrix.parts.values())
 
 
 def available_memory() -> int | None:

@@ -16,6 +16,8 @@ codes       codes(weight) -> q, scale and minimum for linear_a8 (clause activati
             for codes, or 0
 whole       suffixes of tensors that belong to the matrix as a whole; the others hold its rows one after the other
 decode_rows decode_rows(weight, rows i64[n]) -> those rows of W_eff, if some other tensor does not
+in_rows     in_rows(weight, in_place) -> the same matrix as a weight of another format, whose products are faster, in as
+            many bytes: in new memory, or in the same; or the weight as it is. Products are those of that format
 check       check(weight) -> None or (suffix, problem): stored numbers that the kernels must not see
 """
 
@@ -27,6 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refmoe import jit
 from refmoe.errors import FormatError
 from refmoe.numerics.activation_codes import Codes, products
 from refmoe.numerics.reduce import dots
@@ -69,6 +72,13 @@ def check(weight: Weight) -> tuple[str, str] | None:
     """What is wrong with the numbers of a stored matrix: the suffix of the tensor and one line, or None."""
     module = get(weight.format)
     return module.check(weight) if hasattr(module, "check") else None
+
+
+def in_rows(weight: Weight, in_place: bool = False) -> Weight:
+    """A stored matrix as its products want it, in new memory or in that of its parts."""
+    module = get(weight.format)
+    found: Weight = module.in_rows(weight, in_place) if jit.ENABLED and hasattr(module, "in_rows") else weight
+    return found
 
 
 def codes(weight: Weight) -> Codes | None:
@@ -114,6 +124,7 @@ def operands(kinds: list[list[Weight]], int8: bool = False) -> Operands:
             if (weight.rows, weight.cols) != (weights[0].rows, kinds[0][0].cols):
                 raise FormatError(f"matrices used together: expected [{weights[0].rows}, {kinds[0][0].cols}], found "
                                   f"{weight.format} [{weight.rows}, {weight.cols}]")
+    kinds = [[in_rows(weight) for weight in weights] for weights in kinds]
     coded = [[_coded(weight) if int8 else 0 for weight in weights] for weights in kinds]
     table = np.array([[_descriptor(weight, 0, item) for weight, item in zip(weights, items, strict=True)]
                       for weights, items in zip(kinds, coded, strict=True)], np.int64)
@@ -125,6 +136,7 @@ def row_blocks(weight: Weight, firsts: list[int], rows: int) -> Operands:
     """Operands of one kind whose matrices are blocks of `rows` rows of one weight, from each of `firsts` on."""
     if any(not 0 <= first <= weight.rows - rows for first in firsts):
         raise FormatError(f"row blocks: expected first rows from 0 to {weight.rows - rows}, found {firsts}")
+    weight = in_rows(weight)
     table = np.array([[_descriptor(weight, first) for first in firsts]], np.int64)
     return Operands(table, np.array([rows], np.int64), [[weight]])
 

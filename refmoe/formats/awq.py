@@ -25,9 +25,9 @@ from refmoe.numerics.small_codes import nibbles, scales_problem, scales_to_f32
 from refmoe.weight import Weight
 
 if jit.ENABLED:
-    from refmoe.kernels.columns import product_awq as product  # noqa: F401
-    from refmoe.kernels.integer_codes import awq_codes
+    from refmoe.kernels import turning
     from refmoe.kernels.scales import KINDS
+    from refmoe.kernels.small_integers import product_awq as product  # noqa: F401
 
 suffixes = (".qweight", ".qzeros", ".scales")
 dtypes = ("I32", "I32", "F16|BF16|F32")
@@ -77,9 +77,10 @@ def codes(weight: Weight) -> Codes | None:
     return (q - 8).astype(np.int64), scale[:, first], (np.float32(8 - z) * scale)[:, first]
 
 
-def product_codes(weight: Weight) -> int:
-    """The work item of kernels.matmul for codes, or 0."""
-    return 0 if weight.params["group"] % 32 else int(awq_codes())
+def in_rows(weight: Weight, in_place: bool) -> Weight:
+    """The same matrix as int_packed where it has codes, else as it is."""
+    zeros = 0, turning.AWQ_ORDER
+    return weight if weight.params["group"] % 32 else turning.packed(weight, in_place, 4, turning.turn_awq, zeros)
 
 
 def check(weight: Weight) -> tuple[str, str] | None:

@@ -33,8 +33,8 @@ from refmoe.numerics.small_codes import bit_fields, scales_problem, scales_to_f3
 from refmoe.weight import Weight
 
 if jit.ENABLED:
+    from refmoe.kernels import turning
     from refmoe.kernels.columns import product_gptq as product  # noqa: F401
-    from refmoe.kernels.integer_codes import GPTQ
     from refmoe.kernels.scales import KINDS
 
 suffixes = (".qweight", ".qzeros", ".scales")
@@ -104,9 +104,11 @@ def codes(weight: Weight) -> Codes | None:
     return (q - half).astype(np.int64), scale[:, first], (np.float32(half - z) * scale)[:, first]
 
 
-def product_codes(weight: Weight) -> int:
-    """The work item of kernels.matmul for codes, or 0."""
-    return int(GPTQ[weight.params["bits"], bool(weight.params["symmetric"])]()) if _fits(weight) else 0
+def in_rows(weight: Weight, in_place: bool) -> Weight:
+    """The same matrix as int_packed where it has codes, else as it is."""
+    bits, offset = weight.params["bits"], weight.params["zero_offset"]
+    zeros = None if weight.params["symmetric"] else (offset, np.arange(32 // bits))
+    return turning.packed(weight, in_place, bits, turning.turn, zeros) if _fits(weight) else weight
 
 
 def check(weight: Weight) -> tuple[str, str] | None:

@@ -56,21 +56,23 @@ def stored_shapes(rows: int, cols: int, bits: int, group: int, symmetric: int) -
     return found if symmetric else found | {".weight_zero_point": (-(-rows * bits // 32), groups)}
 
 
-def _groups(weight: Weight) -> int:
-    return weight.cols // weight.params["group"] if weight.params["group"] else 1
+def _group(weight: Weight) -> tuple[int, int]:
+    """Columns of a group, number of groups; of turned GPTQ (kernels.turning) the last one may be partial."""
+    size = weight.params["group"] or weight.cols
+    return size, -(-weight.cols // size)
 
 
 def _reordered(weight: Weight) -> np.ndarray | None:
     """The group of each column, if it is not c // group."""
     if ".weight_g_idx" not in weight.parts:
         return None
-    index, size = weight.parts[".weight_g_idx"].view(np.int32), weight.cols // _groups(weight)
-    return None if np.array_equal(index, np.arange(weight.cols) // size) else index
+    index = weight.parts[".weight_g_idx"].view(np.int32)
+    return None if np.array_equal(index, np.arange(weight.cols) // _group(weight)[0]) else index
 
 
 def _unpacked(weight: Weight, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """u [n, cols], v [n, groups], scale f32[n, groups] of rows i64[n]."""
-    groups, bits = _groups(weight), weight.params["bits"]
+    (_, groups), bits = _group(weight), weight.params["bits"]
     u = bit_fields(weight.parts[".weight_packed"].reshape(weight.rows, -1)[rows], bits, weight.cols)
     v = np.full((len(rows), groups), 1 << (bits - 1), np.int16)
     if not weight.params["symmetric"]:
@@ -88,7 +90,7 @@ def decode(weight: Weight) -> np.ndarray:
 def decode_rows(weight: Weight, rows: np.ndarray) -> np.ndarray:
     """Rows i64[n] of W_eff."""
     (u, v, scale), group = _unpacked(weight, rows), _reordered(weight)
-    group = np.arange(weight.cols) // (weight.cols // _groups(weight)) if group is None else group
+    group = np.arange(weight.cols) // _group(weight)[0] if group is None else group
     return (u - v[:, group]).astype(np.float32) * scale[:, group]  # R1
 
 
@@ -102,7 +104,7 @@ def codes(weight: Weight) -> Codes | None:
     if _unit(weight) == 0:
         return None
     (u, v, scale), half = _unpacked(weight, np.arange(weight.rows)), 1 << (weight.params["bits"] - 1)
-    first = np.arange(0, weight.cols, _unit(weight)) // (weight.cols // _groups(weight))  # the group of each unit
+    first = np.arange(0, weight.cols, _unit(weight)) // _group(weight)[0]  # the group of each unit
     return (u - half).astype(np.int64), scale[:, first], (np.float32(half - v) * scale)[:, first]
 
 
@@ -122,18 +124,18 @@ def check(weight: Weight) -> tuple[str, str] | None:
         if shape != [weight.rows, weight.cols]:
             return ".weight_shape", f"expected {[weight.rows, weight.cols]}, found {shape}"
     if ".weight_g_idx" in weight.parts:
-        index = weight.parts[".weight_g_idx"].view(np.int32)
-        if index.min() < 0 or index.max() >= _groups(weight):
-            return ".weight_g_idx", f"expected groups 0 to {_groups(weight) - 1}, found {index.min()} to {index.max()}"
+        index, (_, groups) = weight.parts[".weight_g_idx"].view(np.int32), _group(weight)
+        if index.min() < 0 or index.max() >= groups:
+            return ".weight_g_idx", f"expected groups 0 to {groups - 1}, found {index.min()} to {index.max()}"
     return None
 
 
 def descriptor(weight: Weight) -> list[int]:
     """First words of the descriptor; see kernels.small_integers."""
     packed, scales = weight.parts[".weight_packed"], weight.parts[".weight_scale"]
-    bits, groups = weight.params["bits"], _groups(weight)
+    bits, (size, groups) = weight.params["bits"], _group(weight)
     zeros = 0 if weight.params["symmetric"] else weight.parts[".weight_zero_point"].ctypes.data
     index = _reordered(weight)
     return [packed.ctypes.data, weight.cols, -(-weight.cols * bits // 32) * 4, scales.ctypes.data,
-            KINDS[weight.params[".weight_scale"]], 1, weight.cols // groups, groups, bits, zeros, 1 << (bits - 1),
+            KINDS[weight.params[".weight_scale"]], 1, size, groups, bits, zeros, 1 << (bits - 1),
             0 if index is None else index.ctypes.data, weight.rows]  # fmt: skip

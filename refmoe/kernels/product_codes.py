@@ -18,7 +18,7 @@ from refmoe.kernels.matmul import (
 )
 from refmoe.kernels.matrix import WORDS
 from refmoe.kernels.panels import PANEL
-from refmoe.kernels.turned import fill_rows, multiply_codes
+from refmoe.kernels.turned import multiply_codes
 from refmoe.numerics.vec import view64
 
 FEW = 3  # sets with fewer rows of x than this are streamed
@@ -35,16 +35,7 @@ def product_codes_item(kind, stored, codes, scales, minima, block, item, slot, a
         stream_codes(kind, stored, codes, scales, minima, apart, d, first, last, x, x_rows, out, width, out_rows,
                      scratch)
     else:
-        multiply_codes(fill_rows, kind, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows,
-                       scratch)
-
-
-@inlined
-def product_turned_item(fill, kind, minima, block, item, slot):
-    """The same for a format that writes turned chunks (kernels.turned) of units of 32 itself; minima: whether it does
-    write minima."""
-    d, first, last, x, x_rows, out, width, out_rows, scratch = _work(block, item, slot)
-    multiply_codes(fill, kind, 0, None, None, minima, d, first, last, x, x_rows, out, width, out_rows, scratch)
+        multiply_codes(kind, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows, scratch)
 
 
 @kernel

@@ -17,6 +17,8 @@ from refmoe.kernels.matrix import BASE, COLS, ROW_BYTES, stream_vectors
 from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, load_scale
 from refmoe.numerics.vec import splat, vmul, vsub
 from refmoe.numerics.vec_bytes import WIDE, b_and, b_shr, b_sub, load_bytes, signed, zip_high, zip_low
+from refmoe.numerics.vec_codes import load_some_ints, mask, shift_right
+from refmoe.numerics.vec_codes import to_float as ints_to_float
 from refmoe.numerics.vec_int import (
     SIXTEEN,
     choose_nibbles,
@@ -86,6 +88,14 @@ def packed_zero(d, r, g):
     if shift + bits > 32:
         value |= load_u32(at + d[GROUPS] * 4) << (32 - shift)
     return np.float32(value & ((1 << bits) - 1))
+
+
+@kernel
+def packed_zeros(d, r, g, count):
+    """Zero points of `count` (0..16) groups from g on, of 4 or 8 bits."""
+    bit = r * d[BITS]
+    words = load_some_ints(d[ZEROS] + ((bit >> 5) * d[GROUPS] + g) * 4, count)
+    return ints_to_float(mask(shift_right(words, bit & 31), (1 << d[BITS]) - 1))
 
 
 @kernel
@@ -222,3 +232,14 @@ def _stream_packed(d, first, last, x, x_rows, out, width, out_rows):
 def product_packed(block, item, slot):
     """Work item of compressed-tensors pack-quantized."""
     product_item(_stream_packed, vector_packed, block, item, slot)
+
+
+@kernel
+def _stream_awq(d, first, last, x, x_rows, out, width, out_rows):
+    stream_vectors(vector_awq, d, first, last, x, x_rows, out, width, out_rows)
+
+
+@item_kernel
+def product_awq(block, item, slot):
+    """Work item of AWQ whose groups are not whole multiples of 32 columns; others are turned (kernels.turning)."""
+    product_item(_stream_awq, vector_awq, block, item, slot)

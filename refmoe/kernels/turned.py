@@ -44,8 +44,8 @@ def scratch_bytes(cols):
 
 
 @inlined
-def fill_rows(kind, stored, codes, scales, minima, d, first, last, k, place, spare):
-    """The turned chunk of columns k .. k + 16 * unit - 1 of rows first..last, for formats that store row after row."""
+def _fill(kind, stored, codes, scales, minima, d, first, last, k, place, spare):
+    """The turned chunk of columns k .. k + 16 * unit - 1 of rows first..last."""
     unit, where, copies, rows = unit_of(kind), view64(spare, 16), spare + 16 * 8, spare + 16 * 8 + 16 * LONGEST
     tables, end = place + codes_bytes(unit), min(d[COLS], k + UNITS * unit)
     for half in range(0, min(PANEL, last - first), 16):
@@ -134,11 +134,8 @@ def _finish(sums, rows, out, width, out_rows):
 
 
 @inlined
-def multiply_codes(fill, kind, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows, scratch):
-    """Rows first..last (at most 32) of the matrix `d` times the rows x_rows of quantised x.
-
-    fill    fill_rows, or what a format has instead that does not store row after row
-    """
+def multiply_codes(kind, stored, codes, scales, minima, d, first, last, x, x_rows, out, width, out_rows, scratch):
+    """Rows first..last (at most 32) of the matrix `d` times the rows x_rows of quantised x."""
     cols, span = d[COLS], UNITS * unit_of(kind)
     sums, spare, panel = scratch, scratch + SUMS_BYTES, scratch + SUMS_BYTES + SPARE_BYTES
     # where one pass takes all rows of x, each chunk takes the place of the one before
@@ -149,6 +146,6 @@ def multiply_codes(fill, kind, stored, codes, scales, minima, d, first, last, x,
         for k in range(0, cols, span):
             chunk = panel + k // span * size
             if t == 0:
-                fill(kind, stored, codes, scales, minima, d, first, last, k, chunk, spare)
+                _fill(kind, stored, codes, scales, minima, d, first, last, k, chunk, spare)
             _multiply_chunk(kind, minima, chunk, k, cols, x, now, sums)
         _finish(sums, last - first, out + first * 4, width, there)

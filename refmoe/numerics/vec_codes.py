@@ -101,6 +101,16 @@ def load_int(typingctx, where):
 
 
 @intrinsic
+def store_ints(typingctx, where, values):
+    """16 words of 32 bits."""
+    def codegen(context, builder, signature, args):
+        _write(builder, *args)
+        return context.get_dummy_value()
+
+    return types.none(types.int64, ints16), codegen
+
+
+@intrinsic
 def store_int(typingctx, where, value):
     """Store the lower 32 bits of an integer."""
     def codegen(context, builder, signature, args):

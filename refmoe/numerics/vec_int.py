@@ -100,7 +100,6 @@ def _spread(order):
 
 
 spread4 = _spread(range(8))  # lane l is bits 4l .. 4l+3 of an int64
-spread_awq = _spread((0, 4, 1, 5, 2, 6, 3, 7))  # of each half of an int64, lane l is nibble number 0, 4, 1, 5 ...
 
 
 @intrinsic

@@ -15,13 +15,11 @@ from refmoe.numerics.vec_codes import (
     _I8,
     _I32,
     _I64,
-    _const,
     _llvm,
     _read,
     _shuffle,
     _splat,
     _write,
-    bytes16,
     bytes64,
     ints16,
 )
@@ -63,37 +61,6 @@ def store_panel(typingctx, kind, where, codes):
         return context.get_dummy_value()
 
     return types.none(kind, types.int64, bytes64), codegen
-
-
-@intrinsic
-def nibble_columns(typingctx, words):
-    """Eight nibbles of 16 words, one for each row: bytes of the first four and of the last four, row after row."""
-    def codegen(context, builder, signature, args):
-        low = builder.bitcast(builder.and_(args[0], _const(ints16, 0x0F0F0F0F)), _llvm(bytes64))  # nibbles 0, 2, 4, 6
-        high = builder.lshr(args[0], _const(ints16, 4))
-        high = builder.bitcast(builder.and_(high, _const(ints16, 0x0F0F0F0F)), _llvm(bytes64))
-        parts = [_shuffle(builder, low, high, [4 * row + first + i + 64 * odd for row in range(16) for i in (0, 1)
-                                               for odd in (0, 1)]) for first in (0, 2)]
-        return context.make_tuple(builder, signature.return_type, parts)
-
-    return types.UniTuple(bytes64, 2)(ints16), codegen
-
-
-@intrinsic
-def awq_rows(typingctx, c0, c1, c2, c3):
-    """Four columns of 32 rows, 16 bytes each in the order of AWQ: bytes of the first 16 rows and of the last, row after
-    row, four columns of each."""
-    def codegen(context, builder, signature, args):
-        pairs = [_shuffle(builder, args[i], args[i + 1], range(32)) for i in (0, 2)]
-        both = _shuffle(builder, *pairs, range(64))
-        low, high = builder.and_(both, _const(bytes64, 15)), builder.lshr(both, _const(bytes64, 4))
-        place = (0, 2, 64, 66, 1, 3, 65, 67)  # of eight rows in a word: byte, and 64 for its high nibble
-        parts = [_shuffle(builder, low, high, [16 * column + 4 * (row // 8) + place[row % 8]
-                                               for row in range(first, first + 16) for column in range(4)])
-                 for first in (0, 16)]  # fmt: skip
-        return context.make_tuple(builder, signature.return_type, parts)
-
-    return types.UniTuple(bytes64, 2)(*[bytes16] * 4), codegen
 
 
 @intrinsic
