@@ -15,9 +15,12 @@ from refmoe import endpoint
 from refmoe.chat import template as templates
 from refmoe.cli import main
 from refmoe.endpoint import client as clients
-from refmoe.endpoint.score import CHATS, log_softmax
+from refmoe.endpoint import noise
+from refmoe.endpoint.report import Report
+from refmoe.endpoint.score import CHATS, judge, log_softmax
 from refmoe.errors import EndpointError, UsageError
 from refmoe.numerics import codecs
+from refmoe.verifier import profiles
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,8 @@ class Fake(BaseHTTPRequestHandler):
         if "messages" in body:
             return self.chat(body)
         ids = self.model.encode(prompt) if isinstance(prompt, str) else prompt
+        if self.mode == "texts" and not isinstance(prompt, str):  # llama-cpp-python
+            return self.answer({"error": {"message": "2 validation errors", "code": None}}, 500)
         if body.get("echo") and self.mode not in ("echo", "vllm", "sglang"):
             message, status = ("Only no echo is supported", 500) if self.mode == "llama" else ("no echo", 400)
             return self.answer({"error": {"code": status, "message": message, "type": "server_error"}}, status)
@@ -178,6 +183,50 @@ def test_a_right_server_conforms(model, serve, mode):
     assert {key for _, key, _ in serve.seen} == {"Bearer secret"}
     # the embedded model has no conversations on this server: said, and no more than that
     assert report.code == (3 if report.missing else 0) and all("chat" in line for line in report.missing)
+
+
+def test_a_server_that_takes_only_texts(model, serve):
+    report = scored(model, serve("texts"))
+    assert report.code == 0 and report.prompts == "text" and not report.missing
+    assert "positions of texts" in report.text()
+    assert report.positions >= 10 and report.ratio < endpoint.NEAR
+    asked = [body["prompt"] for path, _, body in serve.seen if isinstance(body.get("prompt"), str)]
+    assert all(model.encode(text) for text in asked)
+
+
+def test_a_choice_that_falls_the_other_way_is_no_fault(model, serve):
+    """tf32 from where a close choice of experts, early in the prompt, changes all that comes later."""
+    ids = [int(token) for token in np.random.default_rng(0).integers(3, model.vocab, 32)]
+    profile = profiles.load("tf32")
+    runs, flips = ([log_softmax(run.astype(float)) for run in some] for some in noise.rounded_runs(model, ids, profile))
+    reference, other = log_softmax(np.asarray(model.forward(ids), float)), []
+
+    def record(name, rows):  # the second and the third expert of one token in the first layer change places
+        if name == "layers.0.router_logits":
+            order = np.argsort(-rows[4])
+            rows[4, order[1]], rows[4, order[2]] = rows[4, order[2]], rows[4, order[1]]
+
+    (logits,) = model.engine.run([(model.engine.sequence(), ids)], every=True, record=record)
+    other = log_softmax(np.asarray(logits, float))
+    found = [{int(t): float(row[t]) for t in np.argsort(-row)[:5]} for row in other]
+    report = Report("", "", "", "tf32")
+    judge(report, found, reference, runs, flips)
+    assert report.odd, "no run of the reference has this choice: something is wrong"
+    report = Report("", "", "", "tf32")
+    judge(report, found, reference, runs, [*flips, other])
+    assert not report.odd and not report.differ and report.code in (0, 4), "one has it: nothing can be said"
+
+
+def test_operands_are_rounded_where_products_take_them(model):
+    ggml, bf16 = (noise.types(model.program, profiles.load(name)) for name in ("ggml-bf16", "bf16"))
+    narrow, wide = (2.0**-8, 0), (2.0**-24, 0)
+    ggml_q8 = noise.types(model.program, profiles.load("ggml-q8"))
+    assert {kind for name, kind in bf16.items() if "route" not in name} == {narrow} and set(ggml) == set(bf16)
+    for name in ("attn_norm", "attn", "ffn_norm", "expert_act"):
+        assert ggml[f"layers.0.{name}"] == narrow and ggml_q8[f"layers.0.{name}"] == (2.0**-8, 32)
+    for name in ("layers.0.q", "layers.0.attn_out", "layers.0.expert_down", "layers.0.router_logits", "logits"):
+        assert ggml[name] == ggml_q8[name] == wide
+    assert ggml["layers.0.k_rope"] == (2.0**-11, 0), "the cache"
 
 
 @pytest.mark.parametrize("mode", ["checkpoint", "quantised", "template"])

@@ -7,14 +7,16 @@ An OpenAI-compatible server (vLLM, SGLang, llama-server, ...) is asked for two t
 texts, ids and conversations (a prompt that is one token longer is another prompt), and the log-probabilities that it
 gives to tokens that we choose, position by position (teacher forcing). Both are compared with the reference.
 
-How far log-probabilities may be apart is measured, not guessed: the reference itself is run again with every result
-rounded to the declared type, `RUNS` times with random rounding. A server of that precision differs from the reference
-about as much as these runs do. `ratio` is the root mean square of its differences over that of the runs: up to NEAR it
-conforms, from FAR on it does not, between them nothing is told. Another best token is excused if the reference's gap
-between both is at most four times the largest difference of the runs at that position.
+How far log-probabilities may be apart is measured, not guessed: the reference itself is run again with results and
+operands of products rounded at random to the declared types. A server of that precision differs from the reference
+about as much as these runs do. `ratio` compares them position by position; its median is at most NEAR for a server that
+conforms. A position is odd if it is FAR times further apart than rounding, and twice as far as any run in which experts
+were chosen the other way where choices are close. More than MANY of all positions odd: the server does not conform.
+Fewer, a larger median, or another best token than those runs explain (the reference's gap between both is more than
+four times what they change): too close to tell.
 """
 
-from refmoe.endpoint.report import FAR, NEAR, Report
+from refmoe.endpoint.report import FAR, MANY, NEAR, Report
 from refmoe.endpoint.score import score
 
-__all__ = ["FAR", "NEAR", "Report", "score"]
+__all__ = ["FAR", "MANY", "NEAR", "Report", "score"]

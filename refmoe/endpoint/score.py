@@ -8,7 +8,7 @@ import numpy as np
 from refmoe.endpoint.answers import Reader, count
 from refmoe.endpoint.client import Client, Refused
 from refmoe.endpoint.noise import rounded_runs
-from refmoe.endpoint.report import Report
+from refmoe.endpoint.report import FAR, Report
 from refmoe.errors import EndpointError, RefmoeError
 from refmoe.numerics import counter
 from refmoe.verifier.profiles import Profile, load
@@ -126,7 +126,9 @@ def _count(client: Client, model: Any, report: Report, steps: _Steps) -> None:
 def _logprobs(client: Client, model: Any, report: Report, ids: Sequence[int], profile: Profile, steps: _Steps) -> None:
     """Log-probabilities of chosen tokens and of the best ones, at every position."""
     try:
-        found = _echo(client, model, report, ids, steps) or _growing(client, model, report, ids, steps)
+        found = _of_ids(client, model, report, ids, steps)
+        if not found and (texts := _texts(model, ids)):
+            found, report.prompts = _growing(client, model, report, texts, steps), "text"
     except Refused as problem:
         report.missing.append(f"log-probabilities: {problem}")
         return
@@ -135,8 +137,28 @@ def _logprobs(client: Client, model: Any, report: Report, ids: Sequence[int], pr
         return
     logits = np.asarray(model.forward(list(ids)), np.float64)
     reference = log_softmax(logits)
-    runs = [log_softmax(np.asarray(run, np.float64)) for run in rounded_runs(model, list(ids), profile)]
-    judge(report, found, reference, runs)
+    runs, flips = ([log_softmax(np.asarray(run, np.float64)) for run in some]
+                   for some in rounded_runs(model, list(ids), profile))  # fmt: skip
+    judge(report, found, reference, runs, flips)
+
+
+def _of_ids(client: Client, model: Any, report: Report, ids: Sequence[int], steps: _Steps) -> list[dict[int, float]]:
+    """Asked with token ids; [] if the server takes none and there is a text to ask with."""
+    try:
+        found = _echo(client, model, report, ids, steps)
+        return found or _growing(client, model, report, [list(ids[:end]) for end in range(1, len(ids) + 1)], steps)
+    except EndpointError:  # not only Refused: llama-cpp-python answers 500
+        if model.tokenizer is None:
+            raise
+        return []
+
+
+def _texts(model: Any, ids: Sequence[int]) -> list[str | None]:
+    """For each beginning of the ids a text that has just these, None if there is none; [] without a tokenizer."""
+    if model.tokenizer is None:
+        return []
+    texts = [model.decode(ids[:end]) for end in range(1, len(ids) + 1)]
+    return [text if text and model.encode(text) == list(ids[:end]) else None for end, text in enumerate(texts, 1)]
 
 
 def _reader(model: Any) -> Reader:
@@ -153,8 +175,8 @@ def _reader(model: Any) -> Reader:
     return Reader(words)
 
 
-def _body(report: Report, prompt: Sequence[int]) -> dict[str, Any]:
-    return {"model": report.served, "prompt": list(prompt), "max_tokens": 1, "temperature": 0, "logprobs": TOPS,
+def _body(report: Report, prompt: list[int] | str) -> dict[str, Any]:
+    return {"model": report.served, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": TOPS,
             "return_tokens_as_token_ids": True}  # fmt: skip
 
 
@@ -162,7 +184,7 @@ def _echo(client: Client, model: Any, report: Report, ids: Sequence[int], steps:
     """One request for all positions, where the server can echo; [] where it cannot."""
     steps("echo")
     try:
-        answer = client.ask("/completions", _body(report, ids) | {"echo": True})
+        answer = client.ask("/completions", _body(report, list(ids)) | {"echo": True})
     except EndpointError:  # not only Refused: llama-server answers 500 to what it does not know
         return []
     rows = _reader(model).rows(answer)
@@ -178,21 +200,23 @@ def _echo(client: Client, model: Any, report: Report, ids: Sequence[int], steps:
     return found if any(found) else []
 
 
-def _growing(client: Client, model: Any, report: Report, ids: Sequence[int], steps: _Steps) -> list[dict[int, float]]:
-    """One request for every position."""
+def _growing(client: Client, model: Any, report: Report, prompts: Sequence[list[int] | str | None], steps: _Steps
+             ) -> list[dict[int, float]]:  # fmt: skip
+    """One request for every position; [] if the first one has no answer."""
     reader, found = _reader(model), list[dict[int, float]]()
-    for end in range(1, len(ids) + 1):
-        steps(f"position {end}")
-        answer = client.ask("/completions", _body(report, ids[:end]))
-        rows = reader.rows(answer)
-        if end == 1:
-            _counted(report, answer, 1)
-        if not rows or not rows[0][1]:
-            if end == 1:
-                return []
+    for position, prompt in enumerate(prompts, 1):
+        steps(f"position {position}")
+        if prompt is None:
             found.append({})
             continue
-        found.append(rows[0][1])
+        answer = client.ask("/completions", _body(report, prompt))
+        rows = reader.rows(answer)
+        if not any(found):
+            if not rows or not rows[0][1]:
+                return []
+            if not isinstance(prompt, str):
+                _counted(report, answer, len(prompt))
+        found.append(rows[0][1] if rows else {})
     return found
 
 
@@ -208,29 +232,39 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return np.asarray(wide - np.log(np.exp(wide).sum(axis=1, keepdims=True)))
 
 
-def judge(report: Report, found: list[dict[int, float]], reference: np.ndarray, runs: list[np.ndarray]) -> None:
-    """Fill in the report from the server's values and the reference's."""
-    theirs, ours, noise, places = [], [], [], []
+def judge(report: Report, found: list[dict[int, float]], reference: np.ndarray, runs: list[np.ndarray],
+          flips: list[np.ndarray]) -> None:  # fmt: skip
+    """Fill in the report from the server's values and the reference's, `runs` and `flips` of noise.rounded_runs."""
+    ratios, squares, noises = [], [], []
+    worst = -1.0
     for position, values in enumerate(found):
-        for token, value in values.items():
-            if 0 <= token < reference.shape[1]:
-                theirs.append(value)
-                ours.append(reference[position, token])
-                noise.append([run[position, token] - reference[position, token] for run in runs])
-                places.append((position, token))
-        best = max(values, key=lambda token: values[token], default=None)
-        if best is not None and len(values) > 1:
-            _best(report, position, best, reference, runs)
-    if not theirs:
-        return
-    apart = np.array(theirs) - np.array(ours)
-    report.values, report.positions = len(apart), len({position for position, _ in places})
-    report.apart = float(np.sqrt((apart**2).mean()))
-    report.noise = float(np.sqrt((np.array(noise) ** 2).mean()))
-    report.ratio = report.apart / max(report.noise, FLOOR)
-    at = int(abs(apart).argmax())
-    report.worst = {"position": places[at][0], "token": places[at][1], "expected": float(ours[at]),
-                    "found": float(theirs[at])}  # fmt: skip
+        known = [token for token in values if 0 <= token < reference.shape[1]]
+        if not known:
+            continue
+        ours, theirs = reference[position, known], np.array([values[token] for token in known])
+        apart, noise = theirs - ours, np.array([run[position, known] - ours for run in runs])
+        usual = max(_size(noise), FLOOR)
+        ratios.append(_size(apart) / usual)
+        if ratios[-1] > FAR and _size(apart) > 2 * max(_size(run[position, known] - ours) for run in [*runs, *flips]):
+            report.odd.append(position)
+        squares += list(apart**2)
+        noises += list(noise.reshape(-1) ** 2)
+        at = int(abs(apart).argmax())
+        if abs(apart[at]) / usual > worst:
+            worst = abs(apart[at]) / usual
+            report.worst = {"position": position, "token": known[at], "expected": float(ours[at]),
+                            "found": float(theirs[at])}  # fmt: skip
+        best = max(values, key=lambda token: values[token])
+        if len(values) > 1:
+            _best(report, position, best, reference, [*runs, *flips])
+    if ratios:
+        report.values, report.positions, report.ratio = len(squares), len(ratios), float(np.median(ratios))
+        report.apart, report.noise = float(np.mean(squares) ** 0.5), float(np.mean(noises) ** 0.5)
+
+
+def _size(apart: np.ndarray) -> float:
+    """Root mean square."""
+    return float(np.sqrt((apart**2).mean()))
 
 
 def _best(report: Report, position: int, best: int, reference: np.ndarray, runs: list[np.ndarray]) -> None:
