@@ -10,21 +10,18 @@ from refmoe.jit import inlined, item_kernel, kernel
 from refmoe.kernels.groups import stream_groups
 from refmoe.kernels.matmul import product_item
 from refmoe.kernels.matrix import BASE, ROW_BYTES
+from refmoe.kernels.nibbles import in_sixty_fours, stream_nibbles
 from refmoe.kernels.product_codes import product_codes_item
-from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, splat_scale
-from refmoe.numerics.vec import address, splat, vdiv, vmul
+from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, sixteen_scales, splat_scale
+from refmoe.numerics.vec import address, load1, splat, vdiv, vmul
 from refmoe.numerics.vec_bytes import WIDE, b_lookup, b_shr, load_bytes, upper_bytes, zip_high, zip_low
 from refmoe.numerics.vec_codes import load_bytes16, load_bytes32
 from refmoe.numerics.vec_dots import Kind
 from refmoe.numerics.vec_int import (
     SIXTEEN,
-    choose_nibbles,
     e2m1,
-    e4m3,
     float_of_bits,
-    load_codes_partial,
     load_i64,
-    power,
     spread4,
 )
 from refmoe.numerics.vec_unpack import look_up, nibble_neighbours
@@ -51,23 +48,28 @@ def vector_fp4(d, r, k):
 
 @inlined
 def _open(d, r, g, scale):
-    whole = _whole_scale(d, scale)
-    return vmul(e2m1(spread4(SIXTEEN)), whole) if WIDE else whole  # WIDE: what each code means
+    return _whole_scale(d, scale)
 
 
 @inlined
-def _pair(where, shared):
-    if WIDE:
-        return choose_nibbles(shared, where), choose_nibbles(shared, where + 8)
+def _pair(where, scale):
     values, low = load_bytes(address(UPPER)), load_bytes(where)
     high = b_shr(low, 4)
-    return (vmul(upper_bytes(b_lookup(values, zip_low(low, high))), shared),
-            vmul(upper_bytes(b_lookup(values, zip_high(low, high))), shared))  # fmt: skip
+    return (vmul(upper_bytes(b_lookup(values, zip_low(low, high))), scale),
+            vmul(upper_bytes(b_lookup(values, zip_high(low, high))), scale))  # fmt: skip
+
+
+@inlined
+def _table(where):
+    return vmul(e2m1(spread4(SIXTEEN)), splat(load1(where)))
 
 
 @kernel
 def _stream_fp4(d, first, last, x, x_rows, out, width, out_rows):
-    stream_groups(4, _open, _pair, vector_fp4, 16, d, first, last, x, x_rows, out, width, out_rows)
+    if WIDE and in_sixty_fours(d):
+        stream_nibbles(_whole_scale, None, _table, d, first, last, x, x_rows, out, width, out_rows)
+    else:
+        stream_groups(4, _open, _pair, vector_fp4, 16, d, first, last, x, x_rows, out, width, out_rows)
 
 
 @item_kernel
@@ -91,8 +93,7 @@ def _codes(where, j):
 def _scales(where, d, r, k):
     """Half the scales of 16 groups from column k on: the codes are doubled."""
     first = k // d[BLOCK_COLS]
-    codes = load_codes_partial(d[SCALES] + r * d[SCALE_COLS] + first, min(16, d[SCALE_COLS] - first))
-    found = e4m3(codes) if d[SCALE_KIND] == 4 else power(codes)
+    found = sixteen_scales(d[SCALE_KIND], d[SCALES], r * d[SCALE_COLS] + first, min(16, d[SCALE_COLS] - first))
     return vmul(_whole_scale(d, found), splat(np.float32(0.5)))
 
 

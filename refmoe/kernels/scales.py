@@ -11,7 +11,7 @@ from refmoe.kernels.matrix import COLS, OWN
 from refmoe.numerics.codecs import widen_f16
 from refmoe.numerics.vec import BF16, F16, F32, load16, load_partial, splat
 from refmoe.numerics.vec_bytes import splat_bits, splat_half
-from refmoe.numerics.vec_int import float_of_bits, load_u8, load_u16, load_u32, put
+from refmoe.numerics.vec_int import e4m3, float_of_bits, load_codes_partial, load_u8, load_u16, load_u32, power, put
 from refmoe.numerics.vec_unpack import repeat_2, repeat_4
 
 SCALES, SCALE_KIND, BLOCK_ROWS, BLOCK_COLS, SCALE_COLS = range(OWN, OWN + 5)
@@ -88,6 +88,17 @@ def some_scales(kind, where, count):
     if kind == 1:
         return load16(BF16, where) if count == 16 else load_partial(BF16, where, count)
     return load16(F16, where) if count == 16 else load_partial(F16, where, count)
+
+
+@kernel
+def sixteen_scales(kind, scales, index, count):
+    """`count` (0..16) scales of one of KINDS, e8m0 below 255, from number `index` at address `scales` on; of
+    the other lanes, anything."""
+    if kind == 3:
+        return power(load_codes_partial(scales + index, count))
+    if kind == 4:
+        return e4m3(load_codes_partial(scales + index, count))
+    return some_scales(kind, scales + index * (4 if kind == 0 else 2), count)
 
 
 @kernel

@@ -14,14 +14,15 @@ from refmoe.jit import inlined, item_kernel, kernel
 from refmoe.kernels.groups import stream_groups
 from refmoe.kernels.matmul import product_item
 from refmoe.kernels.matrix import BASE, COLS, ROW_BYTES, stream_vectors
+from refmoe.kernels.nibbles import ZEROS as HELD_ZEROS
+from refmoe.kernels.nibbles import in_sixty_fours, stream_nibbles
 from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, load_scale
-from refmoe.numerics.vec import splat, vmul, vsub
+from refmoe.numerics.vec import load1, splat, vmul, vsub
 from refmoe.numerics.vec_bytes import WIDE, b_and, b_shr, b_sub, load_bytes, signed, zip_high, zip_low
 from refmoe.numerics.vec_codes import load_some_ints, mask, shift_right
 from refmoe.numerics.vec_codes import to_float as ints_to_float
 from refmoe.numerics.vec_int import (
     SIXTEEN,
-    choose_nibbles,
     keep,
     load_codes,
     load_codes_partial,
@@ -184,21 +185,32 @@ def weights(codes, shared):
 
 @inlined
 def _open_nibbles(d, r, g, scale):
-    zero = packed_zero(d, r, g)
-    if WIDE:  # what each nibble means
-        return weights(to_float(spread4(SIXTEEN)), (splat(zero), scale))
-    return np.int64(zero), scale
+    return np.int64(packed_zero(d, r, g)), scale
 
 
 @inlined
 def _nibbles(where, shared):
-    if WIDE:
-        return choose_nibbles(shared, where), choose_nibbles(shared, where + 8)
     zero, scale = shared
     q = load_bytes(where)
     low, high = b_and(q, 15), b_shr(q, 4)
     return (vmul(signed(b_sub(zip_low(low, high), zero)), scale),
             vmul(signed(b_sub(zip_high(low, high), zero)), scale))  # fmt: skip
+
+
+@inlined
+def _as_stored(d, scales):
+    return scales
+
+
+@kernel
+def _zeros(d, r, g, count):
+    return splat(np.float32(d[ZERO])) if d[ZEROS] == 0 else packed_zeros(d, r, g, count)
+
+
+@inlined
+def _table(where):
+    shared = splat(load1(where + HELD_ZEROS)), splat(load1(where))
+    return weights(to_float(spread4(SIXTEEN)), shared)
 
 
 @inlined
@@ -218,7 +230,9 @@ def _signed_bytes(where, scale):
 
 @kernel
 def _stream_packed(d, first, last, x, x_rows, out, width, out_rows):
-    if d[BITS] == 4 and d[G_IDX] == 0:
+    if WIDE and d[BITS] == 4 and d[G_IDX] == 0 and in_sixty_fours(d):
+        stream_nibbles(_as_stored, _zeros, _table, d, first, last, x, x_rows, out, width, out_rows)
+    elif d[BITS] == 4 and d[G_IDX] == 0:
         stream_groups(4, _open_nibbles, _nibbles, vector_packed, 16, d, first, last, x, x_rows, out, width, out_rows)
     elif d[BITS] == 8 and d[G_IDX] == 0 and d[ZEROS] == 0:
         stream_groups(2, _open_bytes, _signed_bytes, vector_packed, 32, d, first, last, x, x_rows, out, width, out_rows)

@@ -179,6 +179,44 @@ def choose_nibbles(typingctx, table, where):
 
 
 @intrinsic
+def nibble_words(typingctx, where):
+    """Of the 64 nibbles of 32 bytes, lane i has nibbles i, 16 + i, 32 + i and 48 + i as lowest bits of its four bytes;
+    the other bits are anything."""
+    def codegen(context, builder, signature, args):
+        kind = ir.VectorType(_I8, 32)
+        raw = builder.load(builder.inttoptr(args[0], kind.as_pointer()), align=1)
+        places = [i // 2 + 8 * n for i in range(LANES) for n in range(4)]
+        words = builder.shuffle_vector(raw, raw, ir.Constant(ir.VectorType(_I32, 64), places))
+        return builder.lshr(builder.bitcast(words, _VI32), ir.Constant(_VI32, [0, 4] * 8))
+
+    return vi32(types.int64), codegen
+
+
+@intrinsic(prefer_literal=True)
+def local(typingctx, size):
+    """Address of `size` bytes, a constant, that belong to the call of a kernel; 64-byte aligned."""
+    count = size.literal_value
+
+    def codegen(context, builder, signature, args):
+        place = cgutils.alloca_once(builder, ir.ArrayType(_I8, count))
+        place.align = 64
+        return builder.ptrtoint(place, _I64)
+
+    return types.int64(size), codegen
+
+
+@intrinsic(prefer_literal=True)
+def picked(typingctx, table, words, n):
+    """Lane i is the entry of a table of 16 f32 lanes that the lowest bits of byte n of its word name."""
+    shift = 8 * n.literal_value
+
+    def codegen(context, builder, signature, args):
+        return permute(builder, args[0], builder.lshr(args[1], _const(_VI32, shift)) if shift else args[1])
+
+    return v32(v32, vi32, n), codegen
+
+
+@intrinsic
 def e4m3(typingctx, codes):
     """f32 lanes of e4m3 codes 0..255; exact."""
     def codegen(context, builder, signature, args):
