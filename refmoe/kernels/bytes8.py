@@ -7,7 +7,7 @@ signed integers (one signed byte for each scale, in the order of the scales), or
 import numpy as np
 
 from refmoe.jit import inlined, item_kernel, kernel
-from refmoe.kernels.groups import stream_groups
+from refmoe.kernels.groups import CHUNK, as_stored, scale_at, stream_groups, zero_and_scale
 from refmoe.kernels.matmul import product_item
 from refmoe.kernels.matrix import BASE, COLS, ROW_BYTES, stream_vectors
 from refmoe.kernels.product_codes import product_codes_item
@@ -19,12 +19,12 @@ from refmoe.kernels.scales import (
     SCALE_KIND,
     SCALES,
     block_scales,
-    load_scale,
+    sixteen_scales,
     unit_scales,
 )
 from refmoe.numerics.vec import splat, vmul, vsub
 from refmoe.numerics.vec_bytes import load_bytes, signed, small_e4m3
-from refmoe.numerics.vec_codes import load_bytes64
+from refmoe.numerics.vec_codes import bits, imax, isplat, largest, load_bytes64, mask
 from refmoe.numerics.vec_dots import Kind
 from refmoe.numerics.vec_int import e4m3, keep, load_codes, load_codes_partial, load_u8, put, to_float, viadd, vxor
 
@@ -71,27 +71,30 @@ def vector_int8(d, r, k):
 
 
 @kernel
-def _largest_scale(d, first, last):
-    """Largest size of the scales of rows first..last."""
-    rows, largest = d[BLOCK_ROWS], np.float32(0.0)
-    for i in range(first // rows * d[SCALE_COLS], ((last - 1) // rows + 1) * d[SCALE_COLS]):
-        largest = max(largest, abs(load_scale(d[SCALE_KIND], d[SCALES], i)))
-    return largest
+def _large_scales(d, first, last):
+    """Whether some scale of rows first..last, times 256, is not a finite number."""
+    rows, groups, top = d[BLOCK_ROWS], d[SCALE_COLS], isplat(np.int32(0))
+    begin, end = first // rows * groups, ((last - 1) // rows + 1) * groups
+    for i in range(begin, end, CHUNK):
+        top = imax(top, mask(bits(sixteen_scales(d[SCALE_KIND], d[SCALES], i, min(CHUNK, end - i))), 0x7FFFFFFF))
+    return largest(top) >= 247 << 23  # the pattern of 2^120
 
 
 @inlined
-def _open_fp8(d, r, g, scale):
-    return vmul(scale, splat(np.float32(256.0)))
+def _times_256(d, scales):
+    return vmul(scales, splat(np.float32(256.0)))
 
 
 @inlined
 def _pair_fp8(where, scale):
-    return vmul(small_e4m3(load_bytes(where)), scale), vmul(small_e4m3(load_bytes(where + 16)), scale)
+    low, high = small_e4m3(where)
+    return vmul(low, scale), vmul(high, scale)
 
 
-@inlined
-def _open_int8(d, r, g, scale):
-    return splat(_zero(d, r // d[BLOCK_ROWS] * d[SCALE_COLS] + g)), scale
+@kernel
+def _some_zeros(d, r, g, count):
+    codes = load_codes_partial(d[ZEROS] + r // d[BLOCK_ROWS] * d[SCALE_COLS] + g, count)
+    return to_float(viadd(vxor(codes, splat(np.int32(128))), splat(np.int32(-128))))
 
 
 @inlined
@@ -103,15 +106,11 @@ def _pair_int8(where, shared):
 
 @kernel
 def _stream_fp8(d, first, last, x, x_rows, out, width, out_rows):
-    if _largest_scale(d, first, last) < np.float32(2.0**120):
-        stream_groups(2, _open_fp8, _pair_fp8, vector_fp8, 32, d, first, last, x, x_rows, out, width, out_rows)
-    else:  # scale * 256 is not a finite number
+    if _large_scales(d, first, last):
         stream_vectors(vector_fp8, d, first, last, x, x_rows, out, width, out_rows)
-
-
-@inlined
-def _open_signed(d, r, g, scale):
-    return scale
+    else:
+        stream_groups(_times_256, None, scale_at, _pair_fp8, vector_fp8, 32, d, first, last, x, x_rows, out, width,
+                      out_rows)
 
 
 @inlined
@@ -122,9 +121,11 @@ def _pair_signed(where, scale):
 @kernel
 def _stream_int8(d, first, last, x, x_rows, out, width, out_rows):
     if d[ZEROS] == 0:
-        stream_groups(2, _open_signed, _pair_signed, vector_int8, 32, d, first, last, x, x_rows, out, width, out_rows)
+        stream_groups(as_stored, None, scale_at, _pair_signed, vector_int8, 32, d, first, last, x, x_rows, out, width,
+                      out_rows)
     else:
-        stream_groups(2, _open_int8, _pair_int8, vector_int8, 32, d, first, last, x, x_rows, out, width, out_rows)
+        stream_groups(as_stored, _some_zeros, zero_and_scale, _pair_int8, vector_int8, 32, d, first, last, x, x_rows,
+                      out, width, out_rows)
 
 
 @item_kernel

@@ -7,13 +7,13 @@ of the whole matrix, and HOW it is used: 0 not at all, 1 the scale is divided by
 import numpy as np
 
 from refmoe.jit import inlined, item_kernel, kernel
-from refmoe.kernels.groups import stream_groups
+from refmoe.kernels.groups import scale_at, stream_groups
 from refmoe.kernels.matmul import product_item
 from refmoe.kernels.matrix import BASE, ROW_BYTES
 from refmoe.kernels.nibbles import in_sixty_fours, stream_nibbles
 from refmoe.kernels.product_codes import product_codes_item
 from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, sixteen_scales, splat_scale
-from refmoe.numerics.vec import address, load1, splat, vdiv, vmul
+from refmoe.numerics.vec import address, splat, vdiv, vmul
 from refmoe.numerics.vec_bytes import WIDE, b_lookup, b_shr, load_bytes, upper_bytes, zip_high, zip_low
 from refmoe.numerics.vec_codes import load_bytes16, load_bytes32
 from refmoe.numerics.vec_dots import Kind
@@ -47,11 +47,6 @@ def vector_fp4(d, r, k):
 
 
 @inlined
-def _open(d, r, g, scale):
-    return _whole_scale(d, scale)
-
-
-@inlined
 def _pair(where, scale):
     values, low = load_bytes(address(UPPER)), load_bytes(where)
     high = b_shr(low, 4)
@@ -61,7 +56,7 @@ def _pair(where, scale):
 
 @inlined
 def _table(where):
-    return vmul(e2m1(spread4(SIXTEEN)), splat(load1(where)))
+    return vmul(e2m1(spread4(SIXTEEN)), scale_at(where))
 
 
 @kernel
@@ -69,7 +64,8 @@ def _stream_fp4(d, first, last, x, x_rows, out, width, out_rows):
     if WIDE and in_sixty_fours(d):
         stream_nibbles(_whole_scale, None, _table, d, first, last, x, x_rows, out, width, out_rows)
     else:
-        stream_groups(4, _open, _pair, vector_fp4, 16, d, first, last, x, x_rows, out, width, out_rows)
+        stream_groups(_whole_scale, None, scale_at, _pair, vector_fp4, 16, d, first, last, x, x_rows, out, width,
+                      out_rows)
 
 
 @item_kernel

@@ -1,9 +1,8 @@
 """Rows of nibbles with a scale for each group of columns, where a register holds sixteen f32 (AVX-512): `stream` from a
 table of what the sixteen codes mean.
 
-    scaled(d, scales)        the f32 scales of sixteen groups of a row as they are used
-    zeros(d, r, g, count)    zero points of `count` groups of row r from group g on, or None
-    table(where)             f32 of the sixteen codes of a group with its scale at `where`, its zero point ZEROS on
+    scaled, zeros    see kernels.groups
+    table(where)     f32 of the sixteen codes of a group with its scale at `where`, its zero point ZEROS on
 Of 64 columns, the codes of columns i, 16 + i, 32 + i and 48 + i come into word i, one byte each; a table is looked up
 in one instruction, by the lowest bits of each word. Four rows go side by side as in kernels.groups.
 """
@@ -11,14 +10,11 @@ in one instruction, by the lowest bits of each word. Four rows go side by side a
 import numpy as np
 
 from refmoe.jit import inlined
+from refmoe.kernels.groups import CHUNK, HELD, LINE, hold
 from refmoe.kernels.matrix import BASE, COLS, ROW_BYTES
-from refmoe.kernels.scales import BLOCK_COLS, BLOCK_ROWS, SCALE_COLS, SCALE_KIND, SCALES, sixteen_scales
-from refmoe.numerics.vec import F32, load16, prefetch, splat, store1, store16, tree, vfma
+from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS
+from refmoe.numerics.vec import F32, load16, prefetch, splat, store1, tree, vfma
 from refmoe.numerics.vec_int import local, nibble_words, picked
-
-CHUNK = 16  # groups of a row whose scales are taken together
-ZEROS = 4 * CHUNK * 4  # from the scales of four rows to their zero points
-HELD = 2 * ZEROS
 
 
 @inlined
@@ -66,16 +62,12 @@ def stream_nibbles(scaled, zeros, table, d, first, last, x, x_rows, out, width, 
             for low in range(0, groups, CHUNK):
                 count = min(CHUNK, groups - low)
                 for j in range(4):
-                    row = min(r + j, last - 1)
-                    some = sixteen_scales(d[SCALE_KIND], d[SCALES], row // d[BLOCK_ROWS] * groups + low, count)
-                    store16(held + j * 64, scaled(d, some))
-                    if zeros is not None:
-                        store16(held + ZEROS + j * 64, zeros(d, row, low, count))
+                    hold(scaled, zeros, d, min(r + j, last - 1), low, count, held + j * LINE)
                 k, end = low * span, min((low + count) * span, cols)
                 if each == 1:
                     for g in range(count):
-                        p0, p1 = table(held + 4 * g), table(held + 4 * g + 64)
-                        p2, p3 = table(held + 4 * g + 128), table(held + 4 * g + 192)
+                        p0, p1 = table(held + 4 * g), table(held + 4 * g + LINE)
+                        p2, p3 = table(held + 4 * g + 2 * LINE), table(held + 4 * g + 3 * LINE)
                         for _ in range(k, min(k + span, end), 64):
                             at, v = k // 2, _columns(xs + 4 * k)
                             prefetch(ahead + 4 * at)
@@ -91,12 +83,13 @@ def stream_nibbles(scaled, zeros, table, d, first, last, x, x_rows, out, width, 
                         prefetch(ahead + 4 * at)
                         prefetch(ahead + 4 * at + 64)
                         if each == 2:
-                            a0, a1 = _twos(table, w0 + at, here, v, a0), _twos(table, w1 + at, here + 64, v, a1)
-                            a2, a3 = _twos(table, w2 + at, here + 128, v, a2), _twos(table, w3 + at, here + 192, v, a3)
+                            a0, a1 = _twos(table, w0 + at, here, v, a0), _twos(table, w1 + at, here + LINE, v, a1)
+                            a2 = _twos(table, w2 + at, here + 2 * LINE, v, a2)
+                            a3 = _twos(table, w3 + at, here + 3 * LINE, v, a3)
                         else:
-                            a0, a1 = _fours(table, w0 + at, here, v, a0), _fours(table, w1 + at, here + 64, v, a1)
-                            a2 = _fours(table, w2 + at, here + 128, v, a2)
-                            a3 = _fours(table, w3 + at, here + 192, v, a3)
+                            a0, a1 = _fours(table, w0 + at, here, v, a0), _fours(table, w1 + at, here + LINE, v, a1)
+                            a2 = _fours(table, w2 + at, here + 2 * LINE, v, a2)
+                            a3 = _fours(table, w3 + at, here + 3 * LINE, v, a3)
                         k += 64
             place = out + (out_rows[s] * width + r) * 4
             store1(place, tree(a0))

@@ -11,14 +11,13 @@ address or 0, ROWS of the matrix. ROW_BYTES counts for the packed layout only.
 import numpy as np
 
 from refmoe.jit import inlined, item_kernel, kernel
-from refmoe.kernels.groups import stream_groups
+from refmoe.kernels.groups import as_stored, scale_at, stream_groups, zero_and_scale
 from refmoe.kernels.matmul import product_item
 from refmoe.kernels.matrix import BASE, COLS, ROW_BYTES, stream_vectors
-from refmoe.kernels.nibbles import ZEROS as HELD_ZEROS
 from refmoe.kernels.nibbles import in_sixty_fours, stream_nibbles
 from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, load_scale
-from refmoe.numerics.vec import load1, splat, vmul, vsub
-from refmoe.numerics.vec_bytes import WIDE, b_and, b_shr, b_sub, load_bytes, signed, zip_high, zip_low
+from refmoe.numerics.vec import splat, vmul, vsub
+from refmoe.numerics.vec_bytes import WIDE, b_and, b_shr, b_sub, load_bytes, signed, unsigned, zip_high, zip_low
 from refmoe.numerics.vec_codes import load_some_ints, mask, shift_right
 from refmoe.numerics.vec_codes import to_float as ints_to_float
 from refmoe.numerics.vec_int import (
@@ -173,33 +172,16 @@ def vector_awq(d, r, k):
 
 
 @inlined
-def _open(d, r, g, scale):
-    return splat(packed_zero(d, r, g)), scale
-
-
-@inlined
 def weights(codes, shared):
     """W_eff from codes, zero points and scales."""
     return vmul(vsub(codes, shared[0]), shared[1])
 
 
 @inlined
-def _open_nibbles(d, r, g, scale):
-    return np.int64(packed_zero(d, r, g)), scale
-
-
-@inlined
 def _nibbles(where, shared):
-    zero, scale = shared
     q = load_bytes(where)
     low, high = b_and(q, 15), b_shr(q, 4)
-    return (vmul(signed(b_sub(zip_low(low, high), zero)), scale),
-            vmul(signed(b_sub(zip_high(low, high), zero)), scale))  # fmt: skip
-
-
-@inlined
-def _as_stored(d, scales):
-    return scales
+    return weights(unsigned(zip_low(low, high)), shared), weights(unsigned(zip_high(low, high)), shared)
 
 
 @kernel
@@ -209,18 +191,12 @@ def _zeros(d, r, g, count):
 
 @inlined
 def _table(where):
-    shared = splat(load1(where + HELD_ZEROS)), splat(load1(where))
-    return weights(to_float(spread4(SIXTEEN)), shared)
+    return weights(to_float(spread4(SIXTEEN)), zero_and_scale(where))
 
 
 @inlined
 def _bytes(where, shared):
     return weights(to_float(load_codes(where)), shared), weights(to_float(load_codes(where + 16)), shared)
-
-
-@inlined
-def _open_bytes(d, r, g, scale):
-    return scale
 
 
 @inlined
@@ -230,16 +206,19 @@ def _signed_bytes(where, scale):
 
 @kernel
 def _stream_packed(d, first, last, x, x_rows, out, width, out_rows):
-    if WIDE and d[BITS] == 4 and d[G_IDX] == 0 and in_sixty_fours(d):
-        stream_nibbles(_as_stored, _zeros, _table, d, first, last, x, x_rows, out, width, out_rows)
-    elif d[BITS] == 4 and d[G_IDX] == 0:
-        stream_groups(4, _open_nibbles, _nibbles, vector_packed, 16, d, first, last, x, x_rows, out, width, out_rows)
-    elif d[BITS] == 8 and d[G_IDX] == 0 and d[ZEROS] == 0:
-        stream_groups(2, _open_bytes, _signed_bytes, vector_packed, 32, d, first, last, x, x_rows, out, width, out_rows)
-    elif d[BITS] == 8 and d[G_IDX] == 0:
-        stream_groups(2, _open, _bytes, vector_packed, 32, d, first, last, x, x_rows, out, width, out_rows)
-    else:
+    if d[G_IDX] != 0 or (d[BITS] != 4 and d[BITS] != 8):
         stream_vectors(vector_packed, d, first, last, x, x_rows, out, width, out_rows)
+    elif WIDE and d[BITS] == 4 and in_sixty_fours(d):
+        stream_nibbles(as_stored, _zeros, _table, d, first, last, x, x_rows, out, width, out_rows)
+    elif d[BITS] == 4:
+        stream_groups(as_stored, _zeros, zero_and_scale, _nibbles, vector_packed, 16, d, first, last, x, x_rows, out,
+                      width, out_rows)
+    elif d[ZEROS] == 0:
+        stream_groups(as_stored, None, scale_at, _signed_bytes, vector_packed, 32, d, first, last, x, x_rows, out,
+                      width, out_rows)
+    else:
+        stream_groups(as_stored, _zeros, zero_and_scale, _bytes, vector_packed, 32, d, first, last, x, x_rows, out,
+                      width, out_rows)
 
 
 @item_kernel

@@ -152,16 +152,23 @@ def unsigned(typingctx, a):
 
 
 @intrinsic
-def small_e4m3(typingctx, codes):
-    """e4m3 codes as f32 lanes, each a 256th of its value; exact."""
+def small_e4m3(typingctx, where):
+    """32 e4m3 codes at `where` as two vectors of f32 lanes, each number a 256th of its value; exact."""
     def codegen(context, builder, signature, args):
-        half = ir.VectorType(_I16, LANES)  # the fields of a binary16 whose exponent is 8 too small
-        field = builder.shl(builder.sext(args[0], half), ir.Constant(half, [7] * LANES))
-        field = builder.and_(field, ir.Constant(half, [0xBFFF] * LANES))
-        nan = builder.and_(builder.add(field, ir.Constant(half, [0x80] * LANES)), ir.Constant(half, [0x4000] * LANES))
-        return _widen(builder, builder.or_(field, nan), types.int16)
+        half = ir.VectorType(_I16, 2 * LANES)  # the fields of a binary16 whose exponent is 8 too small
 
-    return v32(v8), codegen
+        def number(value):
+            return ir.Constant(half, [value] * 2 * LANES)
+
+        codes = _pointed(builder, args[0], ir.VectorType(_I8, 2 * LANES))
+        field = builder.and_(builder.shl(builder.sext(codes, half), number(7)), number(0xBFFF))
+        nan = builder.and_(builder.add(field, number(0x80)), number(0x4000))
+        both = builder.or_(field, nan)
+        places = [ir.Constant(ir.VectorType(_I32, LANES), list(range(first, first + LANES))) for first in (0, LANES)]
+        parts = [_widen(builder, builder.shuffle_vector(both, both, some), types.int16) for some in places]
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    return types.UniTuple(v32, 2)(types.int64), codegen
 
 
 @intrinsic
