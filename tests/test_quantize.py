@@ -77,9 +77,21 @@ def test_blocks_of_very_large_weights():
         assert np.isfinite(back).all() and abs(back).max() <= 65504 * 127
 
 
-def test_ties_go_to_the_even_code():
-    table = np.array([0.0, 1.0, 2.0, 4.0], np.float32)
-    assert encoders.nearest_code(np.array([0.5, 1.5, 3.0, 9.0, 0.49]), table).tolist() == [0, 2, 2, 3, 0]
+@pytest.mark.parametrize(("kind", "values"), [
+    (encoders._E2M1, [0, 0.5, 1, 1.5, 2, 3, 4, 6]),
+    (encoders._E4M3, [*(n / 512 for n in range(8)),
+                      *(2.0**e * (1 + n / 8) for e in range(-6, 9) for n in range(8))][:127]),
+])  # fmt: skip
+def test_codes_are_the_nearest(kind, values):
+    """Every number, every middle and its neighbours, and numbers beyond both ends, by comparing with all values."""
+    table = np.array(values)
+    middles = ((table[1:] + table[:-1]) / 2).astype(np.float32)
+    near = [np.nextafter(middles, np.float32(end)) for end in (0, 1e9)]
+    sizes = np.concatenate([table, middles, *near, [1e-45, 1e-38, 449, 1e30, 3.4e38]]).astype(np.float32)
+    apart = abs(np.minimum(sizes[:, None].astype(float), table[-1]) - table)
+    ties = [np.flatnonzero(row == row.min()) for row in apart]
+    expected = [int(codes[0] if len(codes) == 1 else codes[codes % 2 == 0][0]) for codes in ties]
+    assert encoders.nearest_code(sizes, *kind).tolist() == expected
 
 
 @pytest.mark.parametrize("name", [name for name in TARGETS if name != "bf16"])

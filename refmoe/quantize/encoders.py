@@ -8,7 +8,7 @@ single IEEE operations on binary32, so the files are the same on every machine.
 import numpy as np
 
 from refmoe.numerics.codecs import bf16_to_f32, f32_to_bf16
-from refmoe.numerics.small_codes import e2m1_to_f32, e4m3_to_f32
+from refmoe.numerics.small_codes import e2m1_to_f32
 
 Parts = dict[str, tuple[str, np.ndarray]]  # suffix -> (safetensors dtype, array of its stored type)
 
@@ -56,16 +56,19 @@ def int_packed(w: np.ndarray, bits: int, group: int, symmetric: bool) -> Parts:
     return parts
 
 
-def nearest_code(size: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Index of the nearest entry of an ascending table, ties to the even index; beyond the last: the last."""
-    middle = (table[1:].astype(np.float64) + table[:-1]) / 2
-    low = np.searchsorted(middle, size, side="left")
-    high = np.searchsorted(middle, size, side="right")
-    return np.where(low % 2 == 0, low, high).astype(np.uint8)
+def nearest_code(size: np.ndarray, bits: int, lowest: int, last: int) -> np.ndarray:
+    """Codes u8 of the nearest numbers to f32 sizes >= 0, ties to the even code, in a type with `bits` bits of fraction
+    whose smallest normal number is 2^lowest; beyond its largest number: the code `last` of that."""
+    field, drop = size.view(np.uint32), np.uint32(23 - bits)
+    odd = (field >> drop) & np.uint32(1)
+    normal = ((field + (np.uint32((1 << (22 - bits)) - 1) + odd)) >> drop) - np.uint32((126 + lowest) << bits)
+    small = np.rint(np.minimum(size, np.float32(1)) * np.float32(2.0 ** (bits - lowest))).astype(np.uint32)
+    return np.minimum(np.where(size < np.float32(2.0**lowest), small, normal), np.uint32(last)).astype(np.uint8)
 
 
-_E4M3 = e4m3_to_f32(np.arange(127, dtype=np.uint8))  # 0 .. 448
-_E2M1 = e2m1_to_f32(np.arange(8, dtype=np.uint8))  # 0 .. 6
+_E4M3 = 3, -6, 126  # up to 448
+_E2M1 = 1, 0, 7  # up to 6
+_E2M1_VALUES = e2m1_to_f32(np.arange(8, dtype=np.uint8))
 
 
 def fp8_block(w: np.ndarray, block: int) -> Parts:
@@ -76,7 +79,7 @@ def fp8_block(w: np.ndarray, block: int) -> Parts:
     scale = top / np.float32(448)
     scale = np.where(scale > 0, scale, np.float32(1))
     spread = np.repeat(np.repeat(scale, block, axis=0)[:rows], block, axis=1)[:, :cols]
-    codes = nearest_code(abs(w) / spread, _E4M3) | (np.signbit(w).astype(np.uint8) << 7)
+    codes = nearest_code(abs(w) / spread, *_E4M3) | (np.signbit(w).astype(np.uint8) << 7)
     return {".weight": ("F8_E4M3", codes), ".weight_scale_inv": ("F32", scale)}
 
 
@@ -89,8 +92,8 @@ def mxfp4(w: np.ndarray) -> Parts:
     for more in (0, 1):
         power = np.clip(exponent - 3 + more, -126, 125)
         scaled = np.ldexp(abs(groups), -power[:, :, None]).astype(np.float32)
-        codes = nearest_code(scaled, _E2M1)
-        error = ((scaled - _E2M1[codes]).astype(np.float64) ** 2).sum(axis=2) * 4.0 ** more
+        codes = nearest_code(scaled, *_E2M1)
+        error = ((scaled - _E2M1_VALUES[codes]).astype(np.float64) ** 2).sum(axis=2) * 4.0 ** more
         better = error < least
         least = np.where(better, error, least)
         chosen = (np.where(better, power, best[0]) if best else power,
