@@ -9,6 +9,7 @@ import pytest
 
 import refmoe
 from refmoe import quantize
+from refmoe.chat.template import prompt
 from refmoe.checkpoint import gguf
 from refmoe.checkpoint.reading import read
 from refmoe.errors import UsageError
@@ -109,3 +110,23 @@ def test_models_without_a_form(tmp_path, name, message):
     with pytest.raises(UsageError, match=message):
         quantize.run(tiny.TINY / name, tmp_path / "m.gguf", "bf16")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_text_comes_back_from_a_file(tmp_path):
+    """Folder -> GGUF -> folder: the same ids, template and suggested sampling."""
+    source, path, back = tmp_path / "model", tmp_path / "m.gguf", tmp_path / "back"
+    shutil.copytree(refmoe.load().checkpoint.path, source)
+    settings = json.loads((source / "tokenizer_config.json").read_text())
+    settings["chat_template"] = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    (source / "tokenizer_config.json").write_text(json.dumps(settings))
+    (source / "generation_config.json").write_text(json.dumps({"temperature": 0.7, "top_p": 0.8, "eos_token_id": 0}))
+    quantize.run(source, path, "bf16")
+    quantize.run(path, back, "int4-g32")
+    one, two = refmoe.load(source), refmoe.load(back)
+    for text in ("Once upon a time", "  naïve\n\n1234 🙂", "<|endoftext|>x"):
+        assert two.encode(text, parse_special=True) == one.encode(text, parse_special=True)
+    assert (two.start_id, two.end_ids) == (one.start_id, one.end_ids)
+    assert two.template.texts == one.template.texts
+    assert two.suggested == one.suggested == {"temperature": 0.7, "top_p": 0.8}
+    chat = [{"role": "user", "content": "Hi"}]
+    assert prompt(two.template, two.tokenizer, chat) == prompt(one.template, one.tokenizer, chat)

@@ -6,7 +6,6 @@ that a run that was stopped goes on; config.json comes last.
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -18,14 +17,13 @@ import numpy as np
 from refmoe import checkpoint, program
 from refmoe.checkpoint.safetensors import TensorInfo
 from refmoe.errors import CheckpointError, UsageError
+from refmoe.quantize.companions import write as write_companions
 from refmoe.quantize.plan import Entry, Item, Progress, Report, decoded, entry, items
 from refmoe.quantize.targets import GGUF, KEPT, Target, stored
 
 SHARD = 2 << 30  # bytes of one output file, about
 STATE, REPORT = ".refmoe-quantize.json", "refmoe_quantize.json"
-COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "tiktoken.model", "vocab.json",
-              "merges.txt", "special_tokens_map.json", "added_tokens.json", "generation_config.json",
-              "chat_template.jinja", "chat_template.json")  # fmt: skip
+
 
 
 def run(opened: checkpoint.Checkpoint, built: program.Program, claims: checkpoint.Claims, folder: Path, target: Target,
@@ -158,9 +156,7 @@ def _finish(folder: Path, opened: checkpoint.Checkpoint, built: program.Program,
     try:
         index = {"metadata": {"total_size": report.after}, "weight_map": dict(sorted(where.items()))}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n", "utf-8")
-        for name in COMPANIONS:
-            if (source := opened.file(name)) is not None:
-                shutil.copyfile(source, folder / name)
+        write_companions(folder, opened, built)
         (folder / REPORT).write_text(json.dumps(report.facts(), indent=1) + "\n", "utf-8")
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
         (folder / STATE).unlink()
