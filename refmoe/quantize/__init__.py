@@ -6,8 +6,8 @@
 
 `targets` are the encodings and what they say in config.json, `encoders` and `blocks` turn a matrix into stored parts,
 `plan` says what is encoded. `rewrite` streams a checkpoint into safetensors: one shard in memory at a time, resumable,
-the config last; `companions` writes what goes with the weights. `gguf_file` streams a checkpoint into one GGUF file: one
-matrix in memory at a time.
+the config last; `companions` writes what goes with the weights. `gguf_file` streams it into one GGUF file: one matrix
+in memory at a time.
 """
 
 from pathlib import Path
