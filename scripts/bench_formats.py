@@ -62,7 +62,7 @@ def matrices(name, settings, rows, cols, count):
             at += size + -size % 64
         if ".g_idx" in parts:
             parts[".g_idx"] = rng.permutation(np.arange(cols, dtype=np.int32) // params["group"]).view(np.uint8)
-        found.append(Weight(name, rows, cols, parts, params | picked))
+        found.append(formats.in_rows(Weight(name, rows, cols, parts, params | picked), in_place=True))
     return found
 
 
