@@ -209,13 +209,13 @@ def _matmul(control, item, packer, quantiser, matrices, rows, x, x_rows, starts,
     """Fill in the operands, pack what is not streamed, do the work; packer and quantiser are 0 if there is no need."""
     cols, block, work, places = x.shape[1], np.empty(JOB, np.int64), _items(starts, rows), _places(rows, out)
     tiles = _tile_starts(starts, packer != 0)
-    packed = np.empty((tiles[-1] * TILE_COLS * ((cols + 15) // 16) + 1) * 16, np.float32)
+    packed, block[PACKED] = _aligned(tiles[-1] * TILE_COLS * ((cols + 15) // 16) * LINE)
     size = max(PANEL_BYTES + SPILL_BYTES if tiles[-1] > 0 else 4, scratch_bytes(cols) if quantiser != 0 else 4)
     scratch, first = _aligned(shares * size)
     codes, block[CODES] = _aligned(x.shape[0] * row_bytes(cols) if quantiser != 0 else 4)
     block[MATRICES], block[SETS], block[ROWS] = address(matrices), starts.shape[0] - 1, address(rows)
     block[X], block[COLUMNS], block[X_ROWS] = address(x), cols, address(x_rows)
-    block[STARTS], block[TILES], block[PACKED] = address(starts), address(tiles), address(packed)
+    block[STARTS], block[TILES] = address(starts), address(tiles)
     block[PLACES], block[OUT_ROWS], block[WORK] = address(places), address(out_rows), address(work)
     block[SCRATCH], block[SCRATCH_BYTES] = first, size
     if tiles[-1] > 0:

@@ -16,6 +16,7 @@ from refmoe.numerics.vec import (
     lane,
     load16,
     load_partial,
+    prefetch,
     splat,
     store1,
     store16,
@@ -28,7 +29,7 @@ from refmoe.numerics.vec import (
 
 PANEL = 32  # rows of W that one work item owns
 BLOCK_K = 32  # vectors of 16 per block of k: 512 elements
-BLOCK_X = 16  # column tiles of x per pass over a panel
+BLOCK_X = 32  # column tiles of x per pass over a panel
 LINE = 64  # bytes of one vector, of one cache line
 TILE_BYTES = TILE_ROWS * TILE_COLS * LINE
 PANEL_BYTES = PANEL * BLOCK_K * LINE  # one widened block of a panel
@@ -66,12 +67,15 @@ def pack(x, cols, x_rows, packed):
 
 
 @kernel
-def _tile(w, x, steps, spill, fresh):
-    """Continue one register tile over `steps` vectors of k; its lanes live in `spill` between blocks."""
+def _tile(w, x, steps, spill, fresh, ahead):
+    """Continue one register tile over `steps` vectors of k; its lanes live in `spill` between blocks. From `ahead` on
+    half a line for each step is asked for."""
     t = tile_zero(TILE_ROWS, TILE_COLS)
     if not fresh:
         t = tile_load(t, spill)
     for _ in range(steps):
+        prefetch(ahead)
+        ahead += LINE // 2
         t = tile_fma(t, F32, w, LINE, x, LINE)
         w += TILE_ROWS * LINE
         x += TILE_COLS * LINE
@@ -85,8 +89,9 @@ def _block(panel, packed, x_step, tiles, steps, spill, fresh):
     for pair in range(0, tiles, 2):
         for r in range(rows):
             for c in range(pair, min(pair + 2, tiles)):
-                _tile(panel + r * steps * TILE_ROWS * LINE, packed + c * x_step, steps,
-                      spill + (c * rows + r) * TILE_BYTES, fresh)
+                x = packed + c * x_step
+                _tile(panel + r * steps * TILE_ROWS * LINE, x, steps, spill + (c * rows + r) * TILE_BYTES, fresh,
+                      x + 2 * x_step + r * steps * LINE // 2)
 
 
 @kernel
