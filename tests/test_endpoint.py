@@ -17,7 +17,7 @@ from refmoe.cli import main
 from refmoe.endpoint import client as clients
 from refmoe.endpoint import noise
 from refmoe.endpoint.report import Report
-from refmoe.endpoint.score import CHATS, judge, log_softmax
+from refmoe.endpoint.score import CHATS, PASSAGE, judge, log_softmax
 from refmoe.errors import EndpointError, UsageError
 from refmoe.numerics import codecs
 from refmoe.verifier import profiles
@@ -190,8 +190,9 @@ def test_a_server_that_takes_only_texts(model, serve):
     assert report.code == 0 and report.prompts == "text" and not report.missing
     assert "positions of texts" in report.text()
     assert report.positions >= 10 and report.ratio < endpoint.NEAR
-    asked = [body["prompt"] for path, _, body in serve.seen if isinstance(body.get("prompt"), str)]
-    assert all(model.encode(text) for text in asked)
+    ids, asked = model.encode(PASSAGE)[:12], [body["prompt"] for _, _, body in serve.seen if body.get("logprobs")]
+    encoded = [model.encode(text) for text in asked if isinstance(text, str)]
+    assert len(encoded) == report.positions and all(found == ids[: len(found)] for found in encoded)
 
 
 def test_a_choice_that_falls_the_other_way_is_no_fault(model, serve):
@@ -199,7 +200,7 @@ def test_a_choice_that_falls_the_other_way_is_no_fault(model, serve):
     ids = [int(token) for token in np.random.default_rng(0).integers(3, model.vocab, 32)]
     profile = profiles.load("tf32")
     runs, flips = ([log_softmax(run.astype(float)) for run in some] for some in noise.rounded_runs(model, ids, profile))
-    reference, other = log_softmax(np.asarray(model.forward(ids), float)), []
+    reference = log_softmax(np.asarray(model.forward(ids), float))
 
     def record(name, rows):  # the second and the third expert of one token in the first layer change places
         if name == "layers.0.router_logits":

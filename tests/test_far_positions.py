@@ -85,7 +85,7 @@ def test_yarn_lets_generate_past_the_trained_context(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not jit.ENABLED, reason="the JIT is off: hours")
+@pytest.mark.skipif(not jit.ENABLED, reason="the JIT is off: a quarter of a million tokens take hours")
 def test_a_quarter_of_a_million_tokens(tmp_path):
     """262,144 tokens through a window of 5: however they are cut, the last one has the same bits."""
     model = tiny.model("mistral-window")

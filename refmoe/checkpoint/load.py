@@ -57,9 +57,10 @@ def load(claims: Claims, progress: Progress | None = None) -> Loaded:
             info = matrix.parts[suffix]
             raise CheckpointError(f"{show(info.file)}: tensor {show(info.name)}: {text}")
         made[_place(matrix)] = weight
+    others = {place: weight for place, weight in made.items() if hasattr(formats.get(weight.format), "in_rows")}
     with ThreadPoolExecutor(THREADS) as pool:
-        turned = pool.map(lambda weight: formats.in_rows(weight, in_place=True), made.values())
-        made = dict(zip(made, turned, strict=True))
+        turned = pool.map(lambda weight: formats.in_rows(weight, in_place=True), others.values())
+        made |= zip(others, turned, strict=True)
     found |= {key: made[_place(matrix)] for key, matrix in claims.matrices.items()}
     weights: Loaded = {}
     for (role, layer, expert), value in found.items():  # experts come in id order

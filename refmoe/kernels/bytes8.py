@@ -14,11 +14,11 @@ from refmoe.kernels.product_codes import product_codes_item
 from refmoe.kernels.scales import (
     BLOCK_COLS,
     BLOCK_ROWS,
-    MINUS_I8,
     SCALE_COLS,
     SCALE_KIND,
     SCALES,
     block_scales,
+    of_units,
     sixteen_scales,
     unit_scales,
 )
@@ -146,28 +146,34 @@ def _bytes(where, j):
 
 
 @kernel
-def _units(d, kind, scales, r, k, unit):
-    return unit_scales(kind, scales, r // d[BLOCK_ROWS] * d[SCALE_COLS], d[SCALE_COLS], d[BLOCK_COLS], k, unit)
-
-
-@kernel
 def _scales_32(where, d, r, k):
-    return _units(d, d[SCALE_KIND], d[SCALES], r, k, 32)
+    return unit_scales(d, r, k, 32)
 
 
 @kernel
 def _scales_16(where, d, r, k):
-    return _units(d, d[SCALE_KIND], d[SCALES], r, k, 16)
+    return unit_scales(d, r, k, 16)
+
+
+@kernel
+def _one_zero(d, r, g):
+    return _zero(d, r // d[BLOCK_ROWS] * d[SCALE_COLS] + g)
+
+
+@kernel
+def _minima(d, r, k, unit):
+    zeros = of_units(_one_zero, _some_zeros, d, r, k, unit)
+    return vmul(vsub(splat(np.float32(0.0)), zeros), unit_scales(d, r, k, unit))
 
 
 @kernel
 def _minima_32(where, d, r, k):
-    return vmul(_units(d, MINUS_I8, d[ZEROS], r, k, 32), _scales_32(where, d, r, k))
+    return _minima(d, r, k, 32)
 
 
 @kernel
 def _minima_16(where, d, r, k):
-    return vmul(_units(d, MINUS_I8, d[ZEROS], r, k, 16), _scales_16(where, d, r, k))
+    return _minima(d, r, k, 16)
 
 
 @item_kernel

@@ -12,7 +12,7 @@ from refmoe.kernels.matmul import product_item
 from refmoe.kernels.matrix import BASE, ROW_BYTES
 from refmoe.kernels.nibbles import in_sixty_fours, stream_nibbles
 from refmoe.kernels.product_codes import product_codes_item
-from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, sixteen_scales, splat_scale
+from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, scales_of, splat_scale
 from refmoe.numerics.vec import address, splat, vdiv, vmul
 from refmoe.numerics.vec_bytes import WIDE, b_lookup, b_shr, load_bytes, upper_bytes, zip_high, zip_low
 from refmoe.numerics.vec_codes import load_bytes16, load_bytes32
@@ -89,8 +89,8 @@ def _codes(where, j):
 def _scales(where, d, r, k):
     """Half the scales of 16 groups from column k on: the codes are doubled."""
     first = k // d[BLOCK_COLS]
-    found = sixteen_scales(d[SCALE_KIND], d[SCALES], r * d[SCALE_COLS] + first, min(16, d[SCALE_COLS] - first))
-    return vmul(_whole_scale(d, found), splat(np.float32(0.5)))
+    found = _whole_scale(d, scales_of(d, r, first, min(16, d[SCALE_COLS] - first)))
+    return vmul(found, splat(np.float32(0.5)))
 
 
 @item_kernel

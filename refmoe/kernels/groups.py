@@ -13,7 +13,7 @@ import numpy as np
 
 from refmoe.jit import inlined
 from refmoe.kernels.matrix import BASE, COLS, ROW_BYTES, stream_vectors
-from refmoe.kernels.scales import BLOCK_COLS, BLOCK_ROWS, SCALE_COLS, SCALE_KIND, SCALES, sixteen_scales
+from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, scales_of
 from refmoe.numerics.vec import F32, load1, load16, prefetch, splat, store1, store16, tree, vfma
 from refmoe.numerics.vec_int import local
 
@@ -44,8 +44,7 @@ def zero_and_scale(where):
 @inlined
 def hold(scaled, zeros, d, r, low, count, where):
     """Put scales and zero points of `count` groups of row r from group `low` on where open_group looks for them."""
-    first = r // d[BLOCK_ROWS] * d[SCALE_COLS] + low
-    store16(where, scaled(d, sixteen_scales(d[SCALE_KIND], d[SCALES], first, count)))
+    store16(where, scaled(d, scales_of(d, r, low, count)))
     if zeros is not None:
         store16(where + ZEROS, zeros(d, r, low, count))
 

@@ -6,13 +6,9 @@ import numpy as np
 
 from refmoe.jit import item_kernel, kernel
 from refmoe.kernels.product_codes import product_codes_item
-from refmoe.kernels.scales import unit_scales
+from refmoe.kernels.scales import of_units, unit_scales
 from refmoe.kernels.small_integers import (
     BITS,
-    GROUP,
-    GROUPS,
-    SCALE_KIND,
-    SCALES,
     packed_zero,
     packed_zeros,
 )
@@ -23,8 +19,7 @@ from refmoe.numerics.vec_codes import (
     minus,
 )
 from refmoe.numerics.vec_dots import Kind
-from refmoe.numerics.vec_int import put
-from refmoe.numerics.vec_unpack import nibble_neighbours, repeat_2, repeat_4
+from refmoe.numerics.vec_unpack import nibble_neighbours
 
 NIBBLES_32, NIBBLES_16, SIGNED_32, SIGNED_16 = Kind(32, 15, 8), Kind(16, 15, 8), Kind(32), Kind(16)
 
@@ -40,34 +35,19 @@ def _bytes(where, j):
 
 
 @kernel
-def _scales(d, r, k, unit):
-    return unit_scales(d[SCALE_KIND], d[SCALES], r * d[GROUPS], d[GROUPS], d[GROUP], k, unit)
-
-
-@kernel
 def _minima(d, r, k, unit):
-    half, first, times = np.float32(1 << (d[BITS] - 1)), k // d[GROUP], d[GROUP] // unit
-    left = d[GROUPS] - first
-    if left == 1 or (k + 16 * unit - 1) // d[GROUP] == first:
-        found = splat(packed_zero(d, r, first))
-    elif times == 1 or times == 2 or times == 4:
-        found = packed_zeros(d, r, first, min(left, 16 // times))
-        found = found if times == 1 else repeat_2(found) if times == 2 else repeat_4(found)
-    else:
-        found = splat(np.float32(0.0))
-        for lane in range(16):
-            found = put(found, lane, packed_zero(d, r, min((k + lane * unit) // d[GROUP], d[GROUPS] - 1)))
-    return vmul(vsub(splat(half), found), _scales(d, r, k, unit))
+    half, zeros = splat(np.float32(1 << (d[BITS] - 1))), of_units(packed_zero, packed_zeros, d, r, k, unit)
+    return vmul(vsub(half, zeros), unit_scales(d, r, k, unit))
 
 
 @kernel
 def _scales_32(where, d, r, k):
-    return _scales(d, r, k, 32)
+    return unit_scales(d, r, k, 32)
 
 
 @kernel
 def _scales_16(where, d, r, k):
-    return _scales(d, r, k, 16)
+    return unit_scales(d, r, k, 16)
 
 
 @kernel

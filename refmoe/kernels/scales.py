@@ -6,7 +6,7 @@ SCALE_KIND, a value of KINDS; BLOCK_ROWS and BLOCK_COLS, the size of a block; SC
 
 import numpy as np
 
-from refmoe.jit import kernel
+from refmoe.jit import inlined, kernel
 from refmoe.kernels.matrix import COLS, OWN
 from refmoe.numerics.codecs import widen_f16
 from refmoe.numerics.vec import BF16, F16, F32, load16, load_partial, splat
@@ -16,7 +16,6 @@ from refmoe.numerics.vec_unpack import repeat_2, repeat_4
 
 SCALES, SCALE_KIND, BLOCK_ROWS, BLOCK_COLS, SCALE_COLS = range(OWN, OWN + 5)
 KINDS = {"F32": 0, "BF16": 1, "F16": 2, "F8_E8M0": 3, "U8": 3, "F8_E4M3": 4}
-MINUS_I8 = 5  # a signed byte, times -1
 
 
 @kernel
@@ -49,9 +48,7 @@ def load_scale(kind, scales, index):
         return widen_f16(load_u16(scales + index * 2))
     if kind == 3:
         return e8m0_scalar(load_u8(scales + index))
-    if kind == 4:
-        return e4m3_scalar(load_u8(scales + index))
-    return np.float32(128 - (load_u8(scales + index) ^ 128))
+    return e4m3_scalar(load_u8(scales + index))
 
 
 @kernel
@@ -102,18 +99,36 @@ def sixteen_scales(kind, scales, index, count):
 
 
 @kernel
-def unit_scales(kind, scales, row, groups, span, k, unit):
-    """Scales of 16 units of `unit` columns from column k on. The scales of a row are the `groups` ones of a kind from
-    number `row` at address `scales` on, one for `span` columns each. No unit may lie in two groups. Of units beyond the
-    last column, anything."""
+def scale_of(d, r, g):
+    """The scale of group g of row r."""
+    return load_scale(d[SCALE_KIND], d[SCALES], r // d[BLOCK_ROWS] * d[SCALE_COLS] + g)
+
+
+@kernel
+def scales_of(d, r, g, count):
+    """Those of `count` (0..16) groups from g on."""
+    return sixteen_scales(d[SCALE_KIND], d[SCALES], r // d[BLOCK_ROWS] * d[SCALE_COLS] + g, count)
+
+
+@inlined
+def of_units(one, some, d, r, k, unit):
+    """What belongs to 16 units of `unit` columns of row r from column k on: one(d, r, g) of a group, and of several
+    some(d, r, g, count). No unit may lie in two groups. Of units beyond the last column, anything."""
+    span, groups = d[BLOCK_COLS], d[SCALE_COLS]
     first, times = k // span, span // unit
     left = groups - first
     if left == 1 or (k + 16 * unit - 1) // span == first:
-        return splat(load_scale(kind, scales, row + first))
-    if kind < 3 and (times == 1 or times == 2 or times == 4):
-        found = some_scales(kind, scales + (row + first) * (4 if kind == 0 else 2), min(left, 16 // times))
+        return splat(one(d, r, first))
+    if times == 1 or times == 2 or times == 4:
+        found = some(d, r, first, min(left, 16 // times))
         return found if times == 1 else repeat_2(found) if times == 2 else repeat_4(found)
     found = splat(np.float32(0.0))
     for lane in range(16):
-        found = put(found, lane, load_scale(kind, scales, row + min((k + lane * unit) // span, groups - 1)))
+        found = put(found, lane, one(d, r, min((k + lane * unit) // span, groups - 1)))
     return found
+
+
+@kernel
+def unit_scales(d, r, k, unit):
+    """The scales of 16 units; see of_units."""
+    return of_units(scale_of, scales_of, d, r, k, unit)

@@ -15,7 +15,7 @@ from refmoe.kernels.groups import as_stored, scale_at, stream_groups, zero_and_s
 from refmoe.kernels.matmul import product_item
 from refmoe.kernels.matrix import BASE, COLS, ROW_BYTES, stream_vectors
 from refmoe.kernels.nibbles import in_sixty_fours, stream_nibbles
-from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, load_scale
+from refmoe.kernels.scales import BLOCK_COLS, SCALE_COLS, SCALE_KIND, SCALES, load_scale, scale_of
 from refmoe.numerics.vec import splat, vmul, vsub
 from refmoe.numerics.vec_bytes import WIDE, b_and, b_shr, b_sub, load_bytes, signed, unsigned, zip_high, zip_low
 from refmoe.numerics.vec_codes import load_some_ints, mask, shift_right
@@ -99,14 +99,9 @@ def packed_zeros(d, r, g, count):
 
 
 @kernel
-def _packed_scale(d, r, g):
-    return load_scale(d[SCALE_KIND], d[SCALES], r * d[GROUPS] + g)
-
-
-@kernel
 def vector_packed(d, r, k):
     """`vector` of compressed-tensors pack-quantized."""
-    return _vector(_packed_codes, packed_zero, _packed_scale, d, r, k)
+    return _vector(_packed_codes, packed_zero, scale_of, d, r, k)
 
 
 @kernel

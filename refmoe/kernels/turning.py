@@ -53,7 +53,7 @@ def turn_awq(source, target):
 
 @kernel
 def turn_zeros(source, target, bits, offset, order):
-    """Zero points: words u32[groups, words] -> u32[words, groups]; field n becomes field order[n], plus `offset`."""
+    """Zero points: words u32[groups, words] -> u32[words, groups]: field n is the stored order[n], plus `offset`."""
     most, each = np.uint32((1 << bits) - 1), 32 // bits
     for g in range(source.shape[0]):
         for j in range(source.shape[1]):

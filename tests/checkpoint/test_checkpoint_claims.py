@@ -265,7 +265,7 @@ def test_formats_are_discovered(monkeypatch):
     assert [len(module.suffixes) for module in found] == sorted((len(m.suffixes) for m in found), reverse=True)
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads VmHWM from /proc")
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc/self/status to read the peak memory")
 def test_peak_memory_of_loading_is_the_weights_once(tmp_path):
     """A process that loads 256 MB grows by little more (the reader's own pages included)."""
     program = """
